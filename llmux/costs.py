@@ -1,0 +1,88 @@
+"""
+What sleeping and waking cost, learnt from the hooks that ran.
+
+Hooks are timed, not drains: how long a drain takes says something about the clients, not about the
+model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
+
+import attrs
+
+_Key = TypeVar("_Key", bound=Hashable)
+
+ALPHA = 0.3
+"""How much a new observation weighs against all that came before it."""
+
+
+@attrs.define
+class SwitchCosts:
+    """
+    Exponential moving averages, in seconds.  The first observation is taken as it is.
+
+    :ivar sleep: by model, how long its sleep hook takes.
+    :ivar wake: by model, how long its wake hook takes.
+    :ivar pair: by (from, to), the hooks of a switch from one model to another; a cold start is kept
+        apart as ``("idle", to)``.
+    """
+
+    sleep: dict[str, float] = attrs.Factory(dict)
+    wake: dict[str, float] = attrs.Factory(dict)
+    pair: dict[tuple[str, str], float] = attrs.Factory(dict)
+
+    def slept(self, model: str, seconds: float) -> None:
+        """Take in that a sleep hook succeeded after so many seconds."""
+        _average_in(self.sleep, model, seconds)
+
+    def woke(self, model: str, seconds: float) -> None:
+        """Take in that a wake hook succeeded after so many seconds."""
+        _average_in(self.wake, model, seconds)
+
+    def switched(self, source: str, target: str, seconds: float) -> float:
+        """
+        Take in a whole switch.
+
+        :param source: the model that left, or ``"idle"``.
+        :param target: the model that came.
+        :param seconds: the time of its hooks.
+        :returns: the new average of this pair, in seconds.
+        """
+        return _average_in(self.pair, (source, target), seconds)
+
+    def as_json(self) -> dict[str, object]:
+        """Give all that was learnt as plain JSON values; :meth:`from_json` takes it back."""
+        return {
+            "sleep": dict(self.sleep),
+            "wake": dict(self.wake),
+            "pair": [[source, target, cost] for (source, target), cost in self.pair.items()],
+        }
+
+    @classmethod
+    def from_json(cls, learnt: Mapping[str, object]) -> SwitchCosts:
+        """
+        Take back what :meth:`as_json` gave.
+
+        :raises ValueError: if it is anything else.
+        """
+        try:
+            sleep, wake, pair = learnt["sleep"], learnt["wake"], learnt["pair"]
+            if not isinstance(sleep, dict) or not isinstance(wake, dict):
+                raise TypeError("sleep and wake have to be objects")
+            if not isinstance(pair, list):
+                raise TypeError("pair has to be a list")
+            return cls(
+                sleep={str(model): float(cost) for model, cost in sleep.items()},
+                wake={str(model): float(cost) for model, cost in wake.items()},
+                pair={(str(a), str(b)): float(cost) for a, b, cost in pair},
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"these are no costs: {error}") from error
+
+
+def _average_in(averages: dict[_Key, float], key: _Key, observed: float) -> float:
+    before = averages.get(key)
+    averages[key] = observed if before is None else ALPHA * observed + (1 - ALPHA) * before
+    return averages[key]

@@ -1,0 +1,144 @@
+"""
+What can go wrong, as a client or an operator is told of it.
+
+Every expected failure is an :class:`LLMuxError`.  Those that end a client's request are
+:class:`RequestError`: they carry the status and the message, and become JSON in exactly one place
+(:mod:`llmux.web.answers`).  A message says what happened, to what, and what to do; it never carries
+the output of a hook.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+_SHOWN_NAME = 200  # characters of a client's own words that an error repeats
+
+
+class LLMuxError(Exception):
+    """Anything that llmux foresees."""
+
+
+@attrs.frozen
+class Problem:
+    """
+    One complaint about a configuration file.
+
+    :param line: the line it is about, counted from 1; ``None`` where no line can be named.
+    :param path: the key path, such as ``models.llama.port``; empty for the whole file.
+    :param value: the offending value as it is written in the file, if that helps.
+    :param message: what is wrong and what to do.
+    """
+
+    line: int | None
+    path: str
+    value: str | None
+    message: str
+
+    def render(self, filename: str) -> str:
+        """Say it in one line, the way compilers do: ``file:line: path: message``."""
+        place = filename if self.line is None else f"{filename}:{self.line}"
+        shown = "" if self.value is None else f" (it is {_shortened(self.value)!r})"
+        return ": ".join(part for part in (place, self.path, self.message + shown) if part)
+
+
+class ConfigError(LLMuxError):
+    """
+    A configuration that cannot be used.
+
+    :param filename: the file, as the user named it.
+    :param problems: every complaint, in the order of the file.
+    """
+
+    def __init__(self, filename: str, problems: list[Problem]) -> None:
+        self.filename = filename
+        self.problems = sorted(problems, key=lambda problem: problem.line or 0)
+        super().__init__("\n".join(problem.render(filename) for problem in self.problems))
+
+
+class RequestError(LLMuxError):
+    """
+    A client's request ends here.
+
+    :cvar status: the HTTP status.
+    :ivar message: one line for the client.
+    :ivar retry_after: whole seconds for a ``Retry-After`` header, or ``None``.
+    """
+
+    status = 500
+
+    def __init__(self, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+
+
+class UnreadableBody(RequestError):
+    """The request's body could not be read."""
+
+    status = 400
+
+    def __init__(self) -> None:
+        super().__init__("Failed to read request body")
+
+
+class BadTarget(RequestError):
+    """The request's target or method cannot be passed on as it is."""
+
+    status = 400
+
+
+class NoModel(RequestError):
+    """The request does not say which model it is for."""
+
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("No model specified in request")
+
+
+class SwitchError(RequestError):
+    """The switcher cannot give a lease."""
+
+    status = 503
+
+
+class UnknownModel(SwitchError):
+    """Nobody configured a model of this name."""
+
+    status = 404
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"Model not found: {_shortened(model)}")
+
+
+class RequestTimedOut(SwitchError):
+    """The request waited for its model as long as ``request_timeout_secs`` allows."""
+
+    status = 504
+
+    def __init__(self) -> None:
+        super().__init__("Request timed out waiting for model")
+
+
+class ModelUnavailable(SwitchError):
+    """The model cannot be woken now; trying again later makes sense."""
+
+
+class ShuttingDown(SwitchError):
+    """llmux is ending and starts nothing new."""
+
+    def __init__(self) -> None:
+        super().__init__("llmux is shutting down", retry_after=5)
+
+
+class BackendError(RequestError):
+    """The backend refused the connection, or broke before it had sent a response head."""
+
+    status = 502
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"Backend error: {what}")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_NAME else text[:_SHOWN_NAME] + "..."

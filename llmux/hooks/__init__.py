@@ -1,0 +1,1 @@
+"""Scripts as processes: the only room in which something is spawned."""

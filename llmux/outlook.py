@@ -1,0 +1,89 @@
+"""
+What could be done next: who would have to go for whom, and what is not allowed yet.
+
+This is what a policy sees, and what guards the rules that no policy can break.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from llmux.budget import Budget
+from llmux.costs import SwitchCosts
+from llmux.lifecycle import Model
+from llmux.policy.contract import ModelView, Phase, PolicyContext
+from llmux.states import State
+
+
+@attrs.frozen
+class Outlook:
+    """
+    All models and the room they share, as they are at this moment.
+
+    :param models: by name, in the order of the configuration.
+    :param budget: who fits beside whom.
+    """
+
+    _models: Mapping[str, Model]
+    _budget: Budget
+
+    def context(
+        self, now: float, phase: Phase, target: str | None, costs: SwitchCosts
+    ) -> PolicyContext:
+        """Make what a policy is shown; its cost does not grow with the number of waiters."""
+        return PolicyContext(
+            now=now,
+            phase=phase,
+            models={name: self._view(model) for name, model in self._models.items()},
+            target=target,
+            costs=costs,
+        )
+
+    def victims(self, target: Model, wanted: tuple[str, ...] | None) -> tuple[Model, ...]:
+        """
+        Choose who has to go before a model can be woken.
+
+        :param target: the model to wake.
+        :param wanted: whom the policy names; taken if that makes room, else the cheapest go.
+        """
+        holding = [m for m in self._models.values() if m.state.holds and m is not target]
+        if wanted is not None:
+            remaining = [model for model in holding if model.name not in wanted]
+            if self._budget.fits(len(remaining) + 1):
+                return tuple(model for model in holding if model.name in wanted)
+        holding.sort(
+            key=lambda model: (model.state is not State.UNKNOWN, model.leases, model.since)
+        )
+        names = self._budget.must_go(target.name, [model.name for model in holding])
+        return tuple(self._models[name] for name in names)
+
+    def _view(self, model: Model) -> ModelView:
+        victims = () if model.state is State.AWAKE else self.victims(model, None)
+        return ModelView(
+            state=model.state,
+            waiting=model.waiting.views(),
+            leases=model.leases,
+            awake_since=model.awake_since,
+            not_before=not_before(model),
+            evicts=tuple(victim.name for victim in victims),
+        )
+
+
+def _loss(model: Model) -> tuple[bool, int, float]:
+    """Rank by how much is lost when a model goes: least where nobody knows what it is worth."""
+    return (model.state is not State.UNKNOWN, model.leases, model.since)
+
+
+def not_before(model: Model) -> float:
+    """
+    Say when a model may be woken or, if it holds, be put to sleep, at the earliest.
+
+    :returns: the end of its cool-down (``min_active_secs``) or back-off, in the clock's seconds.
+    """
+    if model.state is State.AWAKE:
+        return max(model.awake_since + model.config.min_active_secs, model.sleep_not_before)
+    if model.state.holds:
+        return model.sleep_not_before
+    return model.wake_not_before

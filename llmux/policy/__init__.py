@@ -1,0 +1,27 @@
+"""Who gets the GPU next: the contract between the switcher and a policy, and the policies."""
+
+from llmux.policy.contract import (
+    INTERACTIVE,
+    ISwitchPolicy,
+    ModelView,
+    Phase,
+    PolicyContext,
+    PolicyDecision,
+    WaitingView,
+)
+from llmux.policy.fifo import FifoPolicy
+
+__all__ = [
+    "INTERACTIVE",
+    "POLICIES",
+    "FifoPolicy",
+    "ISwitchPolicy",
+    "ModelView",
+    "Phase",
+    "PolicyContext",
+    "PolicyDecision",
+    "WaitingView",
+]
+
+POLICIES = {"fifo": FifoPolicy}
+"""The policies by the name that ``policy.name`` gives them."""

@@ -1,0 +1,133 @@
+"""The HTTP client: treq's face over an agent that changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from treq.client import HTTPClient
+from treq.response import _Response
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    wrapClientTLS,
+)
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.python.components import proxyForInterface
+from twisted.web._newclient import HTTP11ClientProtocol, Request  # the only way to send any target
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from llmux.config import Backend
+from llmux.proxy.pool import ConnectionPool
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds that a backend may take to accept a connection."""
+
+
+class BackendResponse(proxyForInterface(IResponse)):  # type: ignore[misc]  # made at run time
+    """
+    An answer that can be broken off at once.
+
+    Until its body has ended, :meth:`abort` closes the connection without waiting for what is still
+    to be sent over it; ``loseConnection`` would wait for a backend that reads no more.
+    """
+
+    def __init__(self, original: IResponse, abort: Callable[[], None]) -> None:
+        super().__init__(original)
+        self.abort = abort
+
+
+@implementer(IAgent)
+class BackendAgent:
+    """
+    Sends requests to one backend over pooled connections.
+
+    :param backend: where it listens.
+    :param pool: its connections.
+    """
+
+    def __init__(self, backend: Backend, pool: ConnectionPool) -> None:
+        self._base = backend.url.encode("ascii")
+        self._pool = pool
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """
+        See :meth:`IAgent.request`.
+
+        :param uri: the backend's address and, behind it, the target as it goes into the request
+            line, with all its oddities.
+        :raises ValueError: if method or target hold what no request line can.
+        """
+        target = uri.removeprefix(self._base)
+        request = Request(method, target, headers or Headers(), bodyProducer, persistent=True)
+
+        def send(connection: HTTP11ClientProtocol) -> Deferred[IResponse]:
+            answered: Deferred[IResponse] = connection.request(request)
+            transport: Any = connection.transport
+            return answered.addCallback(
+                lambda response: BackendResponse(response, transport.abortConnection)
+            )
+
+        return self._pool.get().addCallback(send)
+
+
+class RelayClient(HTTPClient):
+    """
+    treq's client without what treq adds: no URL parsing, no cookies, no redirects, no decoding.
+
+    The lower layers of treq change what goes through (they ask for gzip and undo it, keep one
+    cookie jar for all, rewrite ``|"[]`` in targets), so they are not entered.
+
+    :param backend: where it sends requests to.
+    :param pool: its connections.
+    """
+
+    def __init__(self, backend: Backend, pool: ConnectionPool) -> None:
+        super().__init__(BackendAgent(backend, pool))
+        self._base = backend.url.encode("ascii")
+        self.host = backend.authority.encode("ascii")
+
+    def request(  # type: ignore[override]  # bytes that are sent as they are, not values to encode
+        self, method: bytes, target: bytes, headers: Headers, body: IBodyProducer | None
+    ) -> Deferred[_Response]:
+        """
+        Send a request.
+
+        :param method: as it goes into the request line.
+        :param target: path and query, as they go into the request line.
+        :param headers: all headers but those of the body's framing; one ``Host`` among them.
+        :param body: the body, with its length, or ``None``.
+        :returns: treq's response, its body unread and unbuffered.
+        """
+        answered = self._agent.request(method, self._base + target, headers, body)
+        return answered.addCallback(_Response, self._cookiejar)
+
+
+def make_endpoint(reactor: Any, backend: Backend) -> IStreamClientEndpoint:
+    """
+    Make the endpoint of a backend; a literal address is not looked up.
+
+    :param reactor: connects, and for a name looks it up.
+    """
+    endpoint: IStreamClientEndpoint
+    if isIPAddress(backend.host):
+        endpoint = TCP4ClientEndpoint(reactor, backend.host, backend.port, CONNECT_TIMEOUT)
+    elif isIPv6Address(backend.host):
+        endpoint = TCP6ClientEndpoint(reactor, backend.host, backend.port, CONNECT_TIMEOUT)
+    else:
+        endpoint = HostnameEndpoint(reactor, backend.host, backend.port, CONNECT_TIMEOUT)
+    if backend.tls:
+        endpoint = wrapClientTLS(optionsForClientTLS(backend.host), endpoint)
+    return endpoint

@@ -1,0 +1,158 @@
+"""Puts it all together: the only place where the parts are made and handed to one another."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import attrs
+from prometheus_client import CollectorRegistry
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall
+from twisted.web.resource import IResource
+from twisted.web.server import Site
+
+from llmux.budget import Budget
+from llmux.config import Config
+from llmux.costs import SwitchCosts
+from llmux.events import Events
+from llmux.hooks.runner import HookRunner
+from llmux.metrics import Metrics
+from llmux.policy import POLICIES
+from llmux.proxy import RelayClient
+from llmux.proxy.client import make_endpoint
+from llmux.proxy.pool import ConnectionPool
+from llmux.statedir import state_directory
+from llmux.switcher import Switcher
+from llmux.web.app import FrontDoor, Web
+from llmux.web.site import make_site
+
+_CUT_INTERVAL = 30.0  # seconds between two looks at how long the hooks' output has grown
+_BACKLOG = 1024  # connections that the kernel may hold while the reactor is busy
+
+
+@attrs.frozen
+class App:
+    """
+    One multiplexer, ready to be served.
+
+    :ivar config: what it was built from.
+    :ivar switcher: gives leases; for programs that embed llmux without HTTP.
+    :ivar metrics: in a registry of its own.
+    :ivar hooks: runs the models' scripts.
+    :ivar resource: answers HTTP requests; to be the root of a site of :func:`make_site`'s kind.
+    :ivar site: the same, as a factory to listen with.
+    """
+
+    config: Config
+    switcher: Switcher
+    metrics: Metrics
+    hooks: HookRunner
+    resource: IResource
+    site: Site
+
+
+def build_app(config: Config, reactor: Any, registry: CollectorRegistry | None = None) -> App:
+    """
+    Build a multiplexer.  It listens nowhere and has started nothing yet.
+
+    :param config: what to build.
+    :param reactor: spawns, connects and tells the time, which should be monotonic:
+        :func:`llmux.clock.make_monotonic`.
+    :param registry: where the metrics are kept, instead of a registry of their own.
+    :raises ConfigError: if the state directory cannot be used.
+    """
+    metrics = Metrics(config.models, registry)
+    events = Events()
+    hooks = HookRunner(
+        reactor, reactor, config.models, state_directory(config.state_dir, config.path)
+    )
+    switcher = Switcher(
+        models=config.models,
+        hooks=hooks,
+        policy=POLICIES[config.policy.name](),
+        clock=reactor,
+        budget=Budget(),
+        metrics=metrics,
+        events=events,
+        costs=SwitchCosts(),
+    )
+    clients = {
+        name: RelayClient(
+            model.backend, ConnectionPool(make_endpoint(reactor, model.backend), reactor)
+        )
+        for name, model in config.models.items()
+    }
+    resource = FrontDoor(Web(clients, switcher, reactor, metrics, events))
+    return App(
+        config=config,
+        switcher=switcher,
+        metrics=metrics,
+        hooks=hooks,
+        resource=resource,
+        site=make_site(resource, reactor),
+    )
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """
+    Take an address, before anything else is done: a port that is taken is an error at once.
+
+    :param host: an address or a name of this machine; ``""`` or ``0.0.0.0`` for all interfaces.
+    :returns: a listening socket.
+    :raises OSError: if the address cannot be had.
+    """
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = found[0]
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+class LLMuxService(Service):
+    """
+    Serves an app on a socket for as long as it runs.
+
+    :param app: what to serve.
+    :param reactor: accepts the connections.
+    :param listening: the socket of :func:`bind`; closed when the service ends.
+    """
+
+    name = "llmux"
+
+    def __init__(self, app: App, reactor: Any, listening: socket.socket) -> None:
+        self._app = app
+        self._reactor = reactor
+        self._listening = listening
+        self._port: IListeningPort | None = None
+        self._cutting = LoopingCall(app.hooks.cut_outputs)
+        self._cutting.clock = reactor
+
+    def startService(self) -> None:
+        """Accept connections from now on."""
+        super().startService()  # type: ignore[no-untyped-call]  # Twisted's
+        self._port = self._reactor.adoptStreamPort(
+            self._listening.fileno(), self._listening.family, self._app.site
+        )
+        self._listening.close()
+        self._cutting.start(_CUT_INTERVAL)
+
+    def stopService(self) -> Deferred[None]:
+        """Accept nothing more, and refuse those who wait."""
+        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's
+        if self._cutting.running:
+            self._cutting.stop()
+        self._app.switcher.stop()
+        self._listening.close()
+        port, self._port = self._port, None
+        stopped = None if port is None else port.stopListening()
+        return succeed(None) if stopped is None else stopped

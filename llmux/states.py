@@ -1,0 +1,40 @@
+"""
+The states a model can be in, and the only steps from one to another.
+
+The table is the whole machine; :meth:`llmux.lifecycle.Model.enter` refuses every other step.  It is
+a plain table and not a generated machine because the switcher, the budget and the policy all have
+to *look* at the state of every model, not only to send it inputs.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class State(enum.Enum):
+    """What is known of a model.  All but ``ASLEEP`` hold the model's resources."""
+
+    ASLEEP = "asleep"
+    WAKING = "waking"
+    AWAKE = "awake"
+    DRAINING = "draining"
+    SLEEPING = "sleeping"
+    UNKNOWN = "unknown"
+
+    @property
+    def holds(self) -> bool:
+        """Whether a model in this state takes up room in the budget."""
+        return self is not State.ASLEEP
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.ASLEEP: frozenset({State.WAKING}),
+    # a wake hook that fails is cleaned up after by the sleep hook
+    State.WAKING: frozenset({State.AWAKE, State.SLEEPING}),
+    State.AWAKE: frozenset({State.DRAINING}),
+    # a drain that is called off ends where it began
+    State.DRAINING: frozenset({State.AWAKE, State.SLEEPING}),
+    # a sleep hook that fails leaves the model as it was, or nobody knows how
+    State.SLEEPING: frozenset({State.ASLEEP, State.AWAKE, State.UNKNOWN}),
+    State.UNKNOWN: frozenset({State.SLEEPING, State.WAKING}),
+}

@@ -1,0 +1,344 @@
+"""
+Who is awake: waiters, leases and switches.  Nothing else decides over the state of a model.
+
+The switcher is level-triggered.  After everything that happens (an arrival, an answer's end, a
+client that leaves, a timer, a hook's end) it compares what is under way with what the policy wants
+and takes the next step; no event can be missed, because no event carries information.  Only the
+hooks of a switch, past its point of no return, are a coroutine: they run one after the other.
+
+All of it happens in one thread, so "the model is awake" and "the lease is counted" are one step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from txaio.tx import make_logger
+
+from llmux.budget import Budget
+from llmux.config import ModelConfig
+from llmux.costs import SwitchCosts
+from llmux.errors import ModelUnavailable, ShuttingDown, SwitchError, UnknownModel
+from llmux.events import Events
+from llmux.hooks.contract import IHookRunner
+from llmux.lease import Lease
+from llmux.lifecycle import Model
+from llmux.metrics import Metrics
+from llmux.outlook import Outlook, not_before
+from llmux.policy.contract import ISwitchPolicy, Phase, PolicyDecision
+from llmux.states import State
+from llmux.switching import BACKOFF, Switch, SwitchHooks
+from llmux.waiting import Waiter, WaitingRoom
+
+_LONGEST_DELIBERATION = 8
+"""Steps per model that one event may lead to before the policy is taken to be undecided."""
+
+_PAUSE = 1.0
+"""Seconds before an undecided policy is asked again."""
+
+
+class Switcher:
+    """
+    Hands out leases, and switches models so that it can.
+
+    :param models: the configured models by name, in the order of the configuration.
+    :param hooks: runs their scripts.
+    :param policy: decides when to switch and to whom.
+    :param clock: the only time there is.
+    :param budget: who fits beside whom.
+    :param metrics: counts what happens.
+    :param events: logs what happens.
+    :param costs: what was learnt before, and what will be.
+    """
+
+    _log = make_logger()
+
+    def __init__(
+        self,
+        models: Mapping[str, ModelConfig],
+        hooks: IHookRunner,
+        policy: ISwitchPolicy,
+        clock: IReactorTime,
+        budget: Budget,
+        metrics: Metrics,
+        events: Events,
+        costs: SwitchCosts,
+    ) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._metrics = metrics
+        self._events = events
+        self.costs = costs
+        self._hooks = SwitchHooks(hooks, clock, costs, metrics, events)
+        self._models = {name: self._model(config) for name, config in models.items()}
+        self._outlook = Outlook(self._models, budget)
+        self._switch: Switch | None = None
+        self._alarm: IDelayedCall | None = None
+        self._considering = False
+        self._changed = False
+        self._stopping = False
+
+    def acquire(self, name: str) -> Deferred[Lease]:
+        """
+        Ask for the right to send one request to a model.
+
+        :param name: the name that the client gave.
+        :returns: a Deferred that becomes the lease: at once while the model is awake, else when it
+            has been woken.  Cancelling it takes the request out of the queue there and then.  It
+            fails with a :class:`~llmux.errors.SwitchError`.
+        """
+        model = self._models.get(name)
+        if model is None:
+            return fail(UnknownModel(name))
+        if self._stopping:
+            return fail(ShuttingDown())
+        now = self._clock.seconds()
+        if not model.admitting and now < model.wake_not_before:
+            return fail(_unavailable(model, model.wake_not_before - now))
+        self._policy.arrived(name, now)
+        if model.admitting and not model.waiting:
+            return succeed(self._grant(model, now, waited=None))
+        waiter = model.waiting.add()
+        self._metrics.request_queued(name)
+        self._consider()
+        return waiter.lease
+
+    def states(self) -> dict[str, State]:
+        """Say in which state every model is."""
+        return {name: model.state for name, model in self._models.items()}
+
+    def in_flight(self, name: str) -> int:
+        """Say how many leases of a model are held."""
+        return self._models[name].leases
+
+    def stop(self) -> None:
+        """Refuse who waits and who comes, and begin no further switch; hooks that run go on."""
+        self._stopping = True
+        self._set_alarm(None)
+        for model in self._models.values():
+            self._refuse(model, ShuttingDown)
+        if self._switch is not None and not self._switch.committed:
+            self._call_off(self._switch, "llmux is shutting down")
+
+    # -- waiters and leases
+
+    def _model(self, config: ModelConfig) -> Model:
+        def left(waiter: Waiter, timed_out: bool) -> None:
+            self._metrics.request_dequeued(config.name)
+            self._policy.left(config.name, self._clock.seconds())
+            if timed_out and config.request_timeout_secs is not None:
+                self._events.request_timeout(config.name, config.request_timeout_secs)
+            self._consider()
+
+        return Model(
+            config=config,
+            waiting=WaitingRoom(self._clock, config.request_timeout_secs, left),
+            since=self._clock.seconds(),
+        )
+
+    def _grant(self, model: Model, now: float, waited: float | None) -> Lease:
+        model.leases += 1
+        self._metrics.lease_granted(model.name, waited)
+        return Lease(model.name, now, waited or 0.0, self._released)
+
+    def _released(self, lease: Lease) -> None:
+        now = self._clock.seconds()
+        self._models[lease.model].leases -= 1
+        self._metrics.lease_released(lease.model)
+        self._policy.completed(lease.model, now, now - lease.granted_at)
+        self._consider()
+
+    def _admit(self, model: Model) -> None:
+        """Give all who wait a lease, in order; each is counted before any of them goes on."""
+        now = self._clock.seconds()
+        granted = []
+        for waiter in model.waiting.take_all():
+            self._metrics.request_dequeued(model.name)
+            granted.append((waiter, self._grant(model, now, now - waiter.arrived)))
+        for waiter, lease in granted:
+            if waiter.lease.called:  # one before it has cancelled it
+                lease.release()
+            else:
+                waiter.lease.callback(lease)
+
+    def _refuse(self, model: Model, error: Callable[[], SwitchError]) -> None:
+        """End everybody who waits for a model, each with an error of their own."""
+        for waiter in model.waiting.take_all():
+            self._metrics.request_dequeued(model.name)
+            if not waiter.lease.called:
+                waiter.lease.errback(error())
+
+    # -- what is to be done
+
+    def _consider(self) -> None:
+        """Take steps until nothing is left to be done now."""
+        self._changed = True
+        if self._considering or self._stopping:
+            return  # whoever is considering already will see what has changed
+        self._considering = True
+        try:
+            for _ in range(_LONGEST_DELIBERATION * len(self._models)):
+                if not self._changed:
+                    return
+                self._changed = False
+                self._step()
+            self._events.policy_unsettled(type(self._policy).__name__)
+            self._set_alarm(self._clock.seconds() + _PAUSE)
+        finally:
+            self._considering = False
+
+    def _step(self) -> None:
+        """Ask the policy once and do what it says; what changes by that is considered again."""
+        self._set_alarm(None)
+        if self._switch is None:
+            if any(m.waiting for m in self._models.values() if m.state is not State.AWAKE):
+                self._begin()
+        elif not self._switch.committed:
+            self._go_on(self._switch)
+
+    def _begin(self) -> None:
+        decision = self._ask(Phase.SETTLED)
+        target = self._models.get(decision.target or "")
+        if target is None or target.state is State.AWAKE or not target.waiting:
+            self._set_alarm(decision.ask_at)
+            return
+        now = self._clock.seconds()
+        victims = self._outlook.victims(target, decision.evict)
+        possible_at = max(map(not_before, (target, *victims)))
+        if possible_at > now:
+            self._set_alarm(min(possible_at, decision.ask_at or possible_at))
+            return
+        self._switch = Switch(target, victims, started=now, forced=decision.forced)
+        for victim in victims:
+            if victim.state is State.AWAKE:
+                victim.enter(State.DRAINING, now)
+        self._events.switch_started(self._switch.source, target.name)
+        self._changed = True
+
+    def _go_on(self, switch: Switch) -> None:
+        """Drain on, change the target, call it off, or pass the point of no return."""
+        if not switch.target.waiting:
+            self._call_off(switch, "nobody waits for it any more")
+            return
+        drained = all(
+            victim.leases == 0 or not victim.config.drain_before_switch for victim in switch.victims
+        )
+        if not switch.forced:
+            decision = self._ask(Phase.COMMITTING if drained else Phase.DRAINING)
+            switch.forced = decision.forced
+            if decision.target != switch.target.name:
+                self._change(switch, decision)
+                return
+            if not drained:
+                self._set_alarm(decision.ask_at)
+                self._keep_open(switch, decision.admit)
+        if drained:
+            self._commit(switch)
+
+    def _change(self, switch: Switch, decision: PolicyDecision) -> None:
+        """Take another target, if the same models have to go for it; else begin anew."""
+        target = self._models.get(decision.target or "")
+        if (
+            target is None
+            or not target.waiting
+            or target in switch.victims
+            or set(self._outlook.victims(target, decision.evict)) != set(switch.victims)
+            or not_before(target) > self._clock.seconds()
+        ):
+            self._call_off(switch, "the policy changed its mind")
+            return
+        self._events.switch_called_off(
+            switch.source, switch.target.name, f"{target.name} is to be woken instead"
+        )
+        switch.target = target
+        self._events.switch_started(switch.source, target.name)
+        self._changed = True
+
+    def _call_off(self, switch: Switch, reason: str) -> None:
+        """Leave everything as it was before the switch began."""
+        self._switch = None
+        self._changed = True
+        self._events.switch_called_off(switch.source, switch.target.name, reason)
+        for victim in switch.victims:
+            if victim.state is State.DRAINING:
+                victim.enter(State.AWAKE, self._clock.seconds())
+                self._admit(victim)
+
+    def _keep_open(self, switch: Switch, admit: bool) -> None:
+        for victim in switch.victims:
+            if victim.state is State.DRAINING:
+                victim.admitting = admit
+                if admit:
+                    self._admit(victim)
+
+    def _commit(self, switch: Switch) -> None:
+        switch.committed = True
+        if switch.victims:
+            self._metrics.switch_drained(
+                switch.source, switch.target.name, self._clock.seconds() - switch.started
+            )
+        finished = Deferred.fromCoroutine(self._carry_out(switch))
+        finished.addErrback(lambda failure: self._log.failure("a switch failed", failure=failure))
+
+    async def _carry_out(self, switch: Switch) -> None:
+        """Sleep, then wake; whatever happens, the next switch is possible afterwards."""
+        hooks_began = self._clock.seconds()
+        try:
+            error = await self._hooks.put_to_sleep(switch)
+            for victim in switch.victims:
+                if victim.state is State.AWAKE:  # it would not go, so it goes on serving
+                    self._admit(victim)
+            if error is None:
+                error = await self._hooks.wake(switch)
+            now = self._clock.seconds()
+            self._report(switch, error, now - switch.started, now - hooks_began)
+            if error is None:
+                self._admit(switch.target)
+            else:
+                self._refuse(switch.target, lambda: _unavailable(switch.target, BACKOFF))
+                if switch.target.state is State.WAKING:
+                    await self._hooks.clean_up(switch)
+        finally:
+            self._switch = None
+            self._consider()
+
+    def _report(self, switch: Switch, error: str | None, seconds: float, hooks: float) -> None:
+        source, target = switch.source, switch.target.name
+        evicted = tuple(victim.name for victim in switch.victims)
+        self._policy.switched(target, evicted, self._clock.seconds(), error is None)
+        if error is None:
+            cost = self.costs.switched(source, target, hooks)
+            self._metrics.switch_succeeded(source, target, seconds, cost)
+            self._events.model_activated(target, source, seconds)
+        else:
+            self._metrics.switch_failed(source, target)
+            self._events.switch_failed(target, source, error)
+
+    def _ask(self, phase: Phase) -> PolicyDecision:
+        target = self._switch.target.name if self._switch else None
+        return self._policy.decide(
+            self._outlook.context(self._clock.seconds(), phase, target, self.costs)
+        )
+
+    def _set_alarm(self, at: float | None) -> None:
+        """Consider again at that time, and at no other."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if at is not None and not self._stopping:
+            delay = max(0.0, at - self._clock.seconds())
+            self._alarm = self._clock.callLater(delay, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._consider()
+
+
+def _unavailable(model: Model, seconds: float) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"Model {model.name} could not be woken; the server's log says why",
+        retry_after=max(1, math.ceil(seconds)),
+    )

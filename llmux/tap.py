@@ -1,0 +1,109 @@
+"""twistd's door: ``twistd -n llmux --config config.yaml``."""
+
+from __future__ import annotations
+
+import sys
+
+from twisted.application.service import IService, IServiceCollection, MultiService
+from twisted.internet.base import ReactorBase
+from twisted.logger import ILogObserver
+from twisted.python import usage
+from twisted.python.components import Componentized
+
+from llmux import logs
+from llmux._version import __version__
+from llmux.clock import make_monotonic
+from llmux.config import Config
+from llmux.errors import ConfigError
+from llmux.service import LLMuxService, bind, build_app
+
+
+class Options(usage.Options):
+    """What can be said on the command line; it wins over the configuration."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "One OpenAI-compatible address in front of several inference servers that do not all fit on"
+        " the GPU; scripts of yours wake them and put them to sleep when requests need it."
+    )
+    optParameters = [  # noqa: RUF012  # usage.Options wants it so
+        ["config", "c", "config.yaml", "The configuration file: .yaml or .yml; others are JSON."],
+        ["port", "p", None, "The TCP port to listen on.", usage.portCoerce],
+        ["host", None, None, "The address to listen on."],
+        ["log-format", None, "text", f"How to log: {' or '.join(logs.FORMATS)}."],
+        ["log-level", None, "info", f"What to log: {', '.join(logs.LEVELS)}."],
+    ]  # fmt: skip
+
+    def opt_version(self) -> None:
+        """Print the version of llmux and exit."""
+        print(f"llmux {__version__}")
+        sys.exit(0)
+
+    def postOptions(self) -> None:
+        """
+        Read the configuration, before a daemon would leave the terminal.
+
+        Whatever is wrong with it ends the program with status 1, without a traceback.
+        """
+        for option, known in (("log-format", logs.FORMATS), ("log-level", logs.LEVELS)):
+            if self[option] not in known:
+                _give_up(f"--{option} {self[option]}: must be one of {', '.join(known)}")
+        try:
+            self.configuration = Config.from_file(
+                self["config"], host=self["host"], port=self["port"]
+            )
+        except ConfigError as error:
+            _give_up(str(error))
+
+
+def makeService(options: Options) -> IService:
+    """
+    Make the service that twistd runs.
+
+    The port is taken here and not when the service starts: so an error reaches the terminal, with
+    status 1, also where twistd is about to become a daemon.
+    """
+    from twisted.internet import reactor
+
+    assert isinstance(reactor, ReactorBase)
+    make_monotonic(reactor)
+    config = options.configuration
+    try:
+        app = build_app(config, reactor)
+        listening = bind(config.host, config.port)
+    except ConfigError as error:
+        _give_up(str(error))
+    except OSError as error:
+        _give_up(
+            f"cannot listen on {config.host}:{config.port}: {error.strerror};"
+            " end what has this address, or choose another one with --host and --port"
+        )
+    observer = logs.make_server_observer(
+        options.parent or {}, options["log-format"], options["log-level"]
+    )
+    return _LoggingService(observer, LLMuxService(app, reactor, listening))
+
+
+class _LoggingService(MultiService):
+    """
+    Tells the application that it becomes a part of how to log.
+
+    :param observer: takes the log, if it is not taken already.
+    :param service: what does the work.
+    """
+
+    def __init__(self, observer: ILogObserver | None, service: IService) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted's
+        self._observer = observer
+        self.addService(service)  # type: ignore[no-untyped-call]  # Twisted's
+
+    def setServiceParent(self, parent: IServiceCollection) -> None:
+        """See :meth:`IService.setServiceParent`; twistd asks the application for its observer."""
+        if self._observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)  # type: ignore[no-untyped-call]  # Twisted's
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]  # Twisted's
+
+
+def _give_up(message: str) -> None:
+    print(f"llmux: {message}" if "\n" not in message else message, file=sys.stderr)
+    raise SystemExit(1)
