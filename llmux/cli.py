@@ -33,7 +33,7 @@ def run(config: str, port: int | None, verbose: bool) -> int:
         command += ["--port", str(port)]
     if verbose:
         command += ["--log-level", "debug"]
-    options = twistd.ServerOptions()  # type: ignore[attr-defined]  # there, if not in __all__
+    options = twistd.ServerOptions()  # type: ignore[attr-defined,no-untyped-call]  # twistd's own
     options.parseOptions(command)
     twistd.runApp(options)
     return 0

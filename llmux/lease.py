@@ -14,17 +14,13 @@ class Lease:
 
     :ivar model: the model's name.
     :ivar granted_at: when it was given, in the clock's seconds.
-    :ivar waited: how long its request waited for it, in seconds.
     """
 
-    __slots__ = ("_released", "granted_at", "model", "waited")
+    __slots__ = ("_released", "granted_at", "model")
 
-    def __init__(
-        self, model: str, granted_at: float, waited: float, released: Callable[[Lease], None]
-    ) -> None:
+    def __init__(self, model: str, granted_at: float, released: Callable[[Lease], None]) -> None:
         self.model = model
         self.granted_at = granted_at
-        self.waited = waited
         self._released: Callable[[Lease], None] | None = released
 
     def release(self) -> None:

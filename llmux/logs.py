@@ -15,8 +15,8 @@ from twisted.logger import (
     LogEvent,
     LogLevel,
     LogLevelFilterPredicate,
-    formatEvent,
     eventAsText,
+    formatEvent,
 )
 from twisted.python.logfile import LogFile
 from txaio.tx import set_global_log_level

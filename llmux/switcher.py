@@ -142,7 +142,7 @@ class Switcher:
     def _grant(self, model: Model, now: float, waited: float | None) -> Lease:
         model.leases += 1
         self._metrics.lease_granted(model.name, waited)
-        return Lease(model.name, now, waited or 0.0, self._released)
+        return Lease(model.name, now, self._released)
 
     def _released(self, lease: Lease) -> None:
         now = self._clock.seconds()

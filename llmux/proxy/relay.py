@@ -124,6 +124,8 @@ class Answer:
 
 async def cut(request: Request) -> None:
     """Close a client's connection at once, so that its answer does not look complete."""
+    if request.channel is None:  # it has gone by itself
+        return
     gone = request.notifyFinish()
     gone.addErrback(lambda _: None)  # the loss of the connection is what is waited for
     transport: Any = request.transport

@@ -131,9 +131,11 @@ class Web:
 
     async def _forward(self, request: Request, account: _Account, began: float) -> None:
         account.model = read_envelope(_received(request)).model
-        lease = await self._switcher.acquire(account.model)
         try:
-            account.waited = lease.waited
+            lease = await self._switcher.acquire(account.model)
+        finally:
+            account.waited = self._clock.seconds() - began
+        try:
             relayed = await Relay(self._clients[account.model], request).begin()
             self._count(account, relayed.status, began)
             ending = await relayed.end()
