@@ -1,0 +1,65 @@
+"""``python -m llmux.demo``: run a backend."""
+
+import math
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from llmux.demo.server import Options, serve
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise ArgumentTypeError(f"{text} is not between 0 and 65535")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise ArgumentTypeError(f"{text} is not a number of seconds")
+    return number
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise ArgumentTypeError(f"{text} is not more than 0")
+    return number
+
+
+def _parse(arguments: Sequence[str]) -> Namespace:
+    parser = ArgumentParser(prog="python -m llmux.demo", description="A backend without a model.")
+    add = parser.add_argument
+    add("--model", metavar="NAME", required=True, help="what the pretended model is called")
+    add("--host", default="127.0.0.1", help="where to listen (%(default)s)")
+    add("--port", type=_port, default=8101, help="where to listen (%(default)s); 0 finds a port")
+    add("--load-secs", type=_seconds, default=2.0, help="how long loading takes (%(default)s)")
+    add("--tokens-per-sec", type=_rate, default=30.0, help="how fast it speaks (%(default)s)")
+    add("--pid-file", type=Path, help="write the process's number here")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """
+    Run the backend that the command line asks for.
+
+    :returns: the exit status.
+    """
+    given = _parse(arguments)
+    return serve(
+        Options(
+            model=given.model,
+            host=given.host,
+            port=given.port,
+            load_secs=given.load_secs,
+            tokens_per_sec=given.tokens_per_sec,
+            pid_file=given.pid_file,
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
