@@ -33,32 +33,42 @@ def for_backend(received: Headers, host: bytes) -> Headers:
     :param received: what the client sent.
     :param host: the backend's ``host:port``.
     """
-    chosen = _without(received, _OURS_ON_REQUESTS)
+    chosen = _without(received, _OURS_ON_REQUESTS | _named_by(received))
     chosen.setRawHeaders(b"Host", [host])
     return chosen
 
 
-def for_client(received: Headers, length: int | None) -> Headers:
+def for_client(received: Headers, framing: Headers, length: int | None) -> Headers:
     """
     Choose the headers of an answer that a client gets.
 
     :param received: what the backend sent.
-    :param length: the body's length in bytes if the backend announced one and the HTTP client has
-        taken that header away, so that the client sees where an answer was cut.
+    :param framing: what it sent about its connection and the body's framing, if the HTTP client has
+        set that aside.
+    :param length: the body's length in bytes, if the backend announced one and there is a body, so
+        that the client sees where an answer was cut.
     """
-    chosen = _without(received, frozenset())
+    chosen = _without(received, _named_by(framing))
     if length is not None:
         chosen.setRawHeaders(b"Content-Length", [b"%d" % length])
+    elif not framing.hasHeader(b"Transfer-Encoding"):  # which would overrule it: RFC 9112, 6.3
+        announced = framing.getRawHeaders(b"Content-Length")
+        if announced is not None:  # the length of a body that a 304 leaves out
+            chosen.setRawHeaders(b"Content-Length", announced)
     return chosen
 
 
-def _without(headers: Headers, more: frozenset[bytes]) -> Headers:
-    named = {
+def _named_by(headers: Headers) -> frozenset[bytes]:
+    """Give the headers that ``Connection`` names: they end with the connection, too."""
+    return frozenset(
         token.strip().lower()
         for line in headers.getRawHeaders(b"connection", [])
         for token in line.split(b",")
-    }
-    dropped = HOP_BY_HOP | more | named
+    )
+
+
+def _without(headers: Headers, more: frozenset[bytes]) -> Headers:
+    dropped = HOP_BY_HOP | more
     kept = Headers()
     for name, values in headers.getAllRawHeaders():
         if name.lower() not in dropped:

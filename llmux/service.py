@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -41,6 +42,7 @@ class App:
     :ivar config: what it was built from.
     :ivar switcher: gives leases; for programs that embed llmux without HTTP.
     :ivar metrics: in a registry of its own.
+    :ivar clients: by model, what sends to its backend.
     :ivar hooks: runs the models' scripts.
     :ivar resource: answers HTTP requests; to be the root of a site of :func:`make_site`'s kind.
     :ivar site: the same, as a factory to listen with.
@@ -49,6 +51,7 @@ class App:
     config: Config
     switcher: Switcher
     metrics: Metrics
+    clients: Mapping[str, RelayClient]
     hooks: HookRunner
     resource: IResource
     site: Site
@@ -90,6 +93,7 @@ def build_app(config: Config, reactor: Any, registry: CollectorRegistry | None =
         config=config,
         switcher=switcher,
         metrics=metrics,
+        clients=clients,
         hooks=hooks,
         resource=resource,
         site=make_site(resource, reactor),
@@ -152,6 +156,8 @@ class LLMuxService(Service):
         if self._cutting.running:
             self._cutting.stop()
         self._app.switcher.stop()
+        for client in self._app.clients.values():
+            client.close_idle()
         self._listening.close()
         port, self._port = self._port, None
         stopped = None if port is None else port.stopListening()

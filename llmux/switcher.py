@@ -11,6 +11,7 @@ All of it happens in one thread, so "the model is awake" and "the lease is count
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 
@@ -75,6 +76,7 @@ class Switcher:
         self._hooks = SwitchHooks(hooks, clock, costs, metrics, events)
         self._models = {name: self._model(config) for name, config in models.items()}
         self._outlook = Outlook(self._models, budget)
+        self._arrivals = itertools.count()
         self._switch: Switch | None = None
         self._alarm: IDelayedCall | None = None
         self._considering = False
@@ -101,7 +103,7 @@ class Switcher:
         self._policy.arrived(name, now)
         if model.admitting and not model.waiting:
             return succeed(self._grant(model, now, waited=None))
-        waiter = model.waiting.add()
+        waiter = model.waiting.add(next(self._arrivals))
         self._metrics.request_queued(name)
         self._consider()
         return waiter.lease
@@ -282,28 +284,30 @@ class Switcher:
             )
         finished = Deferred.fromCoroutine(self._carry_out(switch))
         finished.addErrback(lambda failure: self._log.failure("a switch failed", failure=failure))
+        finished.addCallback(lambda _: self._settle())
 
     async def _carry_out(self, switch: Switch) -> None:
-        """Sleep, then wake; whatever happens, the next switch is possible afterwards."""
+        """Sleep, then wake."""
         hooks_began = self._clock.seconds()
-        try:
-            error = await self._hooks.put_to_sleep(switch)
-            for victim in switch.victims:
-                if victim.state is State.AWAKE:  # it would not go, so it goes on serving
-                    self._admit(victim)
-            if error is None:
-                error = await self._hooks.wake(switch)
-            now = self._clock.seconds()
-            self._report(switch, error, now - switch.started, now - hooks_began)
-            if error is None:
-                self._admit(switch.target)
-            else:
-                self._refuse(switch.target, lambda: _unavailable(switch.target, BACKOFF))
-                if switch.target.state is State.WAKING:
-                    await self._hooks.clean_up(switch)
-        finally:
-            self._switch = None
-            self._consider()
+        error = await self._hooks.put_to_sleep(switch)
+        for victim in switch.victims:
+            if victim.state is State.AWAKE:  # it would not go, so it goes on serving
+                self._admit(victim)
+        if error is None:
+            error = await self._hooks.wake(switch)
+        now = self._clock.seconds()
+        self._report(switch, error, now - switch.started, now - hooks_began)
+        if error is None:
+            self._admit(switch.target)
+        else:
+            self._refuse(switch.target, lambda: _unavailable(switch.target, BACKOFF))
+            if switch.target.state is State.WAKING:
+                await self._hooks.clean_up(switch)
+
+    def _settle(self) -> None:
+        """Make the next switch possible, whatever became of this one."""
+        self._switch = None
+        self._consider()
 
     def _report(self, switch: Switch, error: str | None, seconds: float, hooks: float) -> None:
         source, target = switch.source, switch.target.name

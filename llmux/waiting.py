@@ -21,10 +21,12 @@ class Waiter:
     One request that waits.
 
     :ivar arrived: when it came, in the clock's seconds.
+    :ivar number: its place among all arrivals for all models.
     :ivar lease: becomes its lease; cancelling it takes the request out of the queue.
     """
 
     arrived: float
+    number: int
     lease: Deferred[Lease]
 
 
@@ -74,10 +76,15 @@ class WaitingRoom:
     def __len__(self) -> int:
         return len(self._waiters)
 
-    def add(self) -> Waiter:
-        """Queue one more request; its waiter's Deferred tells how the waiting ended."""
+    def add(self, number: int) -> Waiter:
+        """
+        Queue one more request; its waiter's Deferred tells how the waiting ended.
+
+        :param number: its place among all arrivals for all models.
+        """
         waiter = Waiter(
             arrived=self._clock.seconds(),
+            number=number,
             lease=Deferred(lambda _: self._client_left(waiter)),
         )
         self._waiters[waiter] = None
@@ -98,8 +105,15 @@ class WaitingRoom:
         if not self._waiters:
             return {}
         sums = self._sums
-        oldest = next(iter(self._waiters)).arrived
-        return {INTERACTIVE: WaitingView(sums.count, oldest, sums.arrivals, sums.squares)}
+        oldest = next(iter(self._waiters))
+        view = WaitingView(
+            count=sums.count,
+            oldest=oldest.arrived,
+            first=oldest.number,
+            arrivals=sums.arrivals,
+            squares=sums.squares,
+        )
+        return {INTERACTIVE: view}
 
     def _client_left(self, waiter: Waiter) -> None:
         if waiter in self._waiters:

@@ -111,7 +111,7 @@ class HookRunner:
             "LLMUX_FROM": call.source,
             "LLMUX_TO": call.target,
             "LLMUX_REASON": call.reason.value,
-            "LLMUX_DEADLINE": f"{_deadline(config, call.hook):g}",
+            "LLMUX_DEADLINE": _plain(_deadline(config, call.hook)),
             "LLMUX_STATE_DIR": str(directory),
         }
         return {
@@ -132,6 +132,11 @@ def _deadline(config: ModelConfig, hook: Hook) -> float:
         Hook.ALIVE: config.alive_timeout_secs,
     }
     return deadlines[hook]
+
+
+def _plain(seconds: float) -> str:
+    """Write a duration without an exponent, for shells: ``600``, ``2.5``."""
+    return f"{seconds:.3f}".rstrip("0").rstrip(".")
 
 
 def _session_command() -> list[bytes]:

@@ -45,12 +45,14 @@ class WaitingView:
 
     :param count: how many.
     :param oldest: when the first of them arrived, in seconds; meaningless where ``count`` is 0.
+    :param first: the number of the oldest among all arrivals for all models: exact where times tie.
     :param arrivals: the sum of their arrival times.
     :param squares: the sum of the squares of their arrival times.
     """
 
     count: int
     oldest: float
+    first: int
     arrivals: float
     squares: float
 

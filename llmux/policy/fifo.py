@@ -18,14 +18,14 @@ class FifoPolicy:
     """
 
     def decide(self, context: PolicyContext) -> PolicyDecision:
-        """Choose the model of the oldest waiter; between equals, the one that stands first."""
-        target, oldest = None, float("inf")
+        """Choose the model of the oldest waiter."""
+        target, first = None, None
         for name, model in context.models.items():
             if model.state is State.AWAKE:
                 continue
             for waiting in model.waiting.values():
-                if waiting.count and waiting.oldest < oldest:
-                    target, oldest = name, waiting.oldest
+                if waiting.count and (first is None or waiting.first < first):
+                    target, first = name, waiting.first
         return PolicyDecision(target=target)
 
     def arrived(self, model: str, now: float) -> None:

@@ -32,14 +32,17 @@ CONNECT_TIMEOUT = 5.0
 
 class BackendResponse(proxyForInterface(IResponse)):  # type: ignore[misc]  # made at run time
     """
-    An answer that can be broken off at once.
+    An answer with what Twisted's client keeps for itself, which can be broken off at once.
 
     Until its body has ended, :meth:`abort` closes the connection without waiting for what is still
     to be sent over it; ``loseConnection`` would wait for a backend that reads no more.
+
+    :ivar framing: the headers about its connection and the framing of its body.
     """
 
-    def __init__(self, original: IResponse, abort: Callable[[], None]) -> None:
+    def __init__(self, original: IResponse, framing: Headers, abort: Callable[[], None]) -> None:
         super().__init__(original)
+        self.framing = framing
         self.abort = abort
 
 
@@ -76,8 +79,9 @@ class BackendAgent:
         def send(connection: HTTP11ClientProtocol) -> Deferred[IResponse]:
             answered: Deferred[IResponse] = connection.request(request)
             transport: Any = connection.transport
+            parser: Any = connection._parser  # which alone knows the headers that it set aside
             return answered.addCallback(
-                lambda response: BackendResponse(response, transport.abortConnection)
+                BackendResponse, parser.connHeaders, transport.abortConnection
             )
 
         return self._pool.get().addCallback(send)
@@ -96,6 +100,7 @@ class RelayClient(HTTPClient):
 
     def __init__(self, backend: Backend, pool: ConnectionPool) -> None:
         super().__init__(BackendAgent(backend, pool))
+        self._pool = pool
         self._base = backend.url.encode("ascii")
         self.host = backend.authority.encode("ascii")
 
@@ -113,6 +118,10 @@ class RelayClient(HTTPClient):
         """
         answered = self._agent.request(method, self._base + target, headers, body)
         return answered.addCallback(_Response, self._cookiejar)
+
+    def close_idle(self) -> None:
+        """Close the connections on which nothing is under way."""
+        self._pool.close()
 
 
 def make_endpoint(reactor: Any, backend: Backend) -> IStreamClientEndpoint:

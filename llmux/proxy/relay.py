@@ -91,12 +91,13 @@ class Answer:
         self._response = response
         assert isinstance(response.original, BackendResponse)
         self._abort = response.original.abort
+        framing = response.original.framing
         length = None if response.length is UNKNOWN_LENGTH else response.length
         if self.status in NO_BODY_CODES or request.method == b"HEAD":
             length = None  # where there is no body, the client parser's 0 says nothing
         request.setResponseCode(response.code, response.phrase)
         request.defaultContentType = None  # invent none (twisted#11902)
-        request.responseHeaders = for_client(response.headers, length)
+        request.responseHeaders = for_client(response.headers, framing, length)
         request.write(b"")
 
     async def end(self) -> Ending:
