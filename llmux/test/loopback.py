@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory, Protocol
@@ -17,6 +16,7 @@ from twisted.python.failure import Failure
 
 from llmux.config import Backend, Config
 from llmux.service import App, build_app
+from llmux.states import State
 from llmux.test.fakes import model_config
 
 if TYPE_CHECKING:
@@ -32,6 +32,11 @@ async def until(condition: Callable[[], object], what: str = "it") -> None:
             return
         await deferLater(reactor, 0.01)
     raise AssertionError(f"{what} did not come about")
+
+
+def listen(factory: Any) -> Any:
+    """Listen on any free port of loopback."""
+    return reactor.listenTCP(0, factory, interface="127.0.0.1")
 
 
 class Wire(Protocol):
@@ -94,7 +99,7 @@ class RawBackend:
         self.wires: list[BackendWire] = []
         self.requests: list[bytes] = []
         factory = Factory.forProtocol(lambda: BackendWire(self))
-        port = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]  # the reactor's
+        port = listen(factory)
         test.addCleanup(port.stopListening)
         test.addCleanup(self._close)
         self.address = Backend("127.0.0.1", port.getHost().port)
@@ -149,7 +154,7 @@ class Served:
             state_dir=Path(test.mktemp()).absolute(),
         )
         self.app: App = build_app(config, reactor)
-        self._port = reactor.listenTCP(0, self.app.site, interface="127.0.0.1")  # type: ignore[attr-defined]  # the reactor's
+        self._port = listen(self.app.site)
         self.port: int = self._port.getHost().port
         self._clients: list[Wire] = []
         test.addCleanup(self._stop)
@@ -176,6 +181,11 @@ class Served:
             if found == name and set(rest.rstrip("}").split(",")) - {""} == wanted:
                 return float(value)
         return 0.0
+
+    def hooks_running(self) -> bool:
+        """Tell whether a switch is under way."""
+        moving = (State.WAKING, State.SLEEPING)
+        return any(state in moving for state in self.app.switcher.states().values())
 
     async def _stop(self) -> None:
         self.app.switcher.stop()

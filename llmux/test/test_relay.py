@@ -94,7 +94,8 @@ class RequestTests(TestCase):
     async def test_hop_by_hop_headers_stop_here(self) -> None:
         """Headers that speak of the client's connection do not reach the backend."""
         head = (
-            b"Connection: close\r\nConnection: x, X-Mine\r\nX-Mine: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\n"
+            b"Connection: close\r\nConnection: x, X-Mine\r\nX-Mine: 1\r\nKeep-Alive: 5\r\n"
+            b"TE: trailers\r\n"
             b"Upgrade: h2c\r\nProxy-Authorization: x\r\nProxy-Connection: close\r\n"
         )
         _, headers, _ = split(await self.seen(http_post(head=head)))

@@ -1,4 +1,5 @@
-"""The core's rules, held against random events on the virtual clock.
+"""
+The core's rules, held against random events on the virtual clock.
 
 The rules are those of the architecture page of the documentation; each is an assertion, made after
 every event or at the moment when the thing that it is about happens.
@@ -250,4 +251,4 @@ class SwitcherRulesTests(SynchronousTestCase):
     def test_no_sequence_of_events_breaks_a_rule(self) -> None:
         """Whatever happens in whatever order, the core's rules hold."""
         bounded = settings(max_examples=150, stateful_step_count=50, deadline=None)
-        run_state_machine_as_test(SwitcherMachine, settings=bounded)  # type: ignore[no-untyped-call]  # Hypothesis's
+        run_state_machine_as_test(SwitcherMachine, settings=bounded)

@@ -1,0 +1,214 @@
+"""Starting llmux, configuring it, and asking it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import openai
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+
+WAIT = 30.0  # seconds after which a test gives up
+
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    """Give a port that nobody listens on at this moment."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+def scratch_environment(directory: Path) -> dict[str, str]:
+    """Make an environment whose state goes into a directory of its own."""
+    return {
+        **os.environ,
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "XDG_STATE_HOME": str(directory / "xdg"),
+        "PYTHON": sys.executable,
+    }
+
+
+async def in_thread(function: Any, *arguments: Any, **keywords: Any) -> Any:
+    """Call something that blocks without holding up the reactor."""
+    called: Deferred[Any] = deferToThread(function, *arguments, **keywords)
+    return await called
+
+
+class Program:
+    """
+    A process of llmux, with what it prints in a file.
+
+    :param command: ``twistd ...`` or ``llmux ...``.
+    :param port: where it will listen.
+    :param environment: the environment.
+    :param log: takes what it prints.
+    """
+
+    def __init__(
+        self, command: list[str], port: int, environment: dict[str, str], log: Path
+    ) -> None:
+        self.port = port
+        self.log = log
+        self.url = f"http://127.0.0.1:{port}"
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [str(BIN / command[0]), *command[1:]],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
+
+    def wait_until_it_serves(self) -> None:
+        """Return when it answers."""
+
+        def serves() -> bool:
+            if self.process.poll() is not None:
+                raise AssertionError(f"it ended: {self.printed()}")
+            try:
+                return self.get("/health")[0] == 200
+            except OSError:
+                return False
+
+        wait_until(serves)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """GET a path; give status and body."""
+        return self.ask(urllib.request.Request(self.url + path))
+
+    def post(self, path: str, document: object) -> tuple[int, str]:
+        """POST some JSON, as ``curl -d`` would; give status and body."""
+        return self.ask(urllib.request.Request(self.url + path, json.dumps(document).encode()))
+
+    def ask(self, request: urllib.request.Request) -> tuple[int, str]:
+        """Send a request; give status and body, also of errors."""
+        try:
+            with urllib.request.urlopen(request, timeout=WAIT) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def metric(self, series: str) -> float:
+        """Give the value of one series, written as Prometheus would; 0 if there is none."""
+        for line in self.get("/metrics")[1].splitlines():
+            name, _, value = line.rpartition(" ")
+            if name == series:
+                return float(value)
+        return 0.0
+
+    def printed(self) -> str:
+        """Give all that it has printed."""
+        return self.log.read_text()
+
+    def events(self) -> list[dict[str, Any]]:
+        """Give the log's events; it has to log JSON."""
+        return [json.loads(line) for line in self.printed().splitlines()]
+
+    def openai(self, **settings: Any) -> openai.OpenAI:
+        """Make an official client for it."""
+        chosen = {"max_retries": 0, "timeout": WAIT, **settings}
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", **chosen)
+
+    def terminate(self) -> int:
+        """End it as a user would, and give its status."""
+        self.process.terminate()
+        return self.process.wait(WAIT)
+
+    def kill(self) -> None:
+        """End it, whatever state it is in."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait(WAIT)
+
+
+class Backends:
+    """
+    Two models, ``first`` and ``second/model``, with the hooks of an example.
+
+    :param kind: the example's folder.
+    :param state: the state directory.
+    :param ports: one for each model.
+    """
+
+    models = ("first", "second/model")
+
+    def __init__(self, kind: str, state: Path, ports: list[int]) -> None:
+        self.kind = kind
+        self.state = state
+        self.ports = ports
+
+    def config(self, directory: Path, port: int, **policy: object) -> Path:
+        """Write a configuration and give its path; as JSON, which is what needs no library."""
+        hooks = {hook: f"examples/{self.kind}/{hook}.sh" for hook in ("wake", "sleep", "alive")}
+        path = directory / "config.json"
+        path.write_text(
+            json.dumps(
+                {
+                    "port": port,
+                    "state_dir": str(self.state),
+                    "policy": policy,
+                    "models": {
+                        model: {"port": backend, **hooks}
+                        for model, backend in zip(self.models, self.ports, strict=True)
+                    },
+                }
+            )
+        )
+        return path
+
+    def end_all(self, environment: dict[str, str]) -> None:
+        """Put both to sleep by hand, as llmux would."""
+        for model, port in zip(self.models, self.ports, strict=True):
+            directory = self.state / "models" / model.replace("/", "%2F")
+            if not directory.exists():
+                continue
+            told = {
+                "LLMUX_MODEL": model,
+                "LLMUX_PORT": str(port),
+                "LLMUX_URL": f"http://127.0.0.1:{port}",
+                "LLMUX_STATE_DIR": str(directory),
+            }
+            subprocess.run(
+                [f"examples/{self.kind}/sleep.sh"],
+                env={**environment, **told},
+                check=True,
+                timeout=WAIT,
+            )
+
+
+def wait_until(condition: Any, seconds: float = WAIT) -> None:
+    """Return when something is so; it is a failure if it does not come about."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.02)
+
+
+def start(
+    programs: list[Program],
+    config: Path,
+    port: int,
+    environment: dict[str, str],
+    *options: str,
+) -> Program:
+    """Start ``twistd -n llmux`` and wait until it serves."""
+    command = ["twistd", "-n", "--pidfile=", "llmux", "--config", str(config), *options]
+    program = Program(command, port, environment, config.parent / "llmux.log")
+    programs.append(program)
+    program.wait_until_it_serves()
+    return program
+
+
