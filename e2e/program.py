@@ -210,5 +210,3 @@ def start(
     programs.append(program)
     program.wait_until_it_serves()
     return program
-
-

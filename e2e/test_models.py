@@ -40,9 +40,7 @@ def chat(client: openai.OpenAI, model: str, **settings: Any) -> Any:
 
 def switches(program: Program, source: str, target: str) -> float:
     """Say how often it was switched from one to the other."""
-    return program.metric(
-        f'llmux_switch_total{{from="{source}",result="success",to="{target}"}}'
-    )
+    return program.metric(f'llmux_switch_total{{from="{source}",result="success",to="{target}"}}')
 
 
 @pytest_twisted.ensureDeferred
