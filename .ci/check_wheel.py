@@ -1,5 +1,5 @@
 """
-Look whether an installed wheel works: does twistd know llmux, and does the command run?
+Look whether an installed wheel works.
 
 Usage: check_wheel.py ENVIRONMENT DIST
 """
@@ -18,7 +18,8 @@ def main(environment: str, dist: str) -> None:
     assert "--log-format" in _run(programs / "twistd", "llmux", "--help")
     assert _run(programs / "llmux", "--version").startswith("llmux ")
     (source,) = Path(dist).glob("*.tar.gz")
-    names = {name.partition("/")[2] for name in tarfile.open(source).getnames()}
+    with tarfile.open(source) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
     for needed in ("README.rst", "LICENSE", "llmux/py.typed", "twisted/plugins/llmux_plugin.py"):
         assert needed in names, f"{needed} is not in {source.name}"
     print("the wheel and the source distribution are complete")

@@ -30,10 +30,10 @@ def make_monotonic(reactor: ReactorBase) -> None:
     if reactor.seconds is time.monotonic:
         return
     shift = time.monotonic() - reactor.seconds()
-    for call in reactor.getDelayedCalls():
-        if isinstance(call, DelayedCall):
-            call.seconds = time.monotonic
-            call.time += shift  # the same for all, so their order stays as it is
+    # getDelayedCalls() would leave out those that are cancelled but still in the reactor's heap
+    for call in (*reactor._pendingTimedCalls, *reactor._newTimedCalls):
+        call.seconds = time.monotonic
+        call.time += shift  # the same for all, so their order stays as it is
     reactor.seconds = time.monotonic  # looked up at each use
 
 

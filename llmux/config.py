@@ -20,6 +20,7 @@ from llmux.schema import (
     Section,
     boolean,
     deadline,
+    directory,
     hook_script,
     local_port,
     one_of,
@@ -30,7 +31,6 @@ from llmux.schema import (
 )
 
 _JSON_OR_YAML = (".yaml", ".yml")  # any other ending is JSON, as in llmux 2.4.0
-_ALL_INTERFACES = ("", "0.0.0.0", "::")  # noqa: S104  # compared with, not bound to
 
 
 @attrs.frozen
@@ -176,9 +176,11 @@ class _Settings:
 
 
 def _read_config(top: Section, path: Path, host: str | None, port: int | None) -> Config:
-    host = host or top.get("host", text, "127.0.0.1")
-    port = port or top.get("port", local_port, 3000)
-    state_dir = top.get("state_dir", text, None)
+    host_of_file = top.get("host", text, "127.0.0.1")
+    port_of_file = top.get("port", local_port, 3000)
+    host = host_of_file if host is None else host
+    port = port_of_file if port is None else port
+    state_dir = top.get("state_dir", directory, None)
     policy = top.section("policy")
     hooks = top.section("hooks")
     general = _deadlines(hooks, _switching(policy, _Settings()))
@@ -194,7 +196,7 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
         policy=PolicyConfig(name=name),
         host=host,
         port=port,
-        state_dir=None if state_dir is None else Path(state_dir).expanduser().absolute(),
+        state_dir=state_dir,
         path=path,
     )
 
@@ -273,15 +275,15 @@ def _is_self(backend: Backend, host: str, port: int) -> bool:
     """Tell whether requests for a backend would come back to llmux."""
     if backend.port != port:
         return False
-    if backend.host == host:
-        return True
-    return _is_loopback(backend.host) and (_is_loopback(host) or host in _ALL_INTERFACES)
+    return backend.host == host.lower() or (_is_here(backend.host) and _is_here(host))
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
+def _is_here(host: str) -> bool:
+    """Tell whether this is a loopback address, or stands for all addresses of this machine."""
+    if host.lower() == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    return address.is_loopback or address.is_unspecified

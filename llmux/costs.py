@@ -7,6 +7,7 @@ model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
@@ -74,12 +75,27 @@ class SwitchCosts:
             if not isinstance(pair, list):
                 raise TypeError("pair has to be a list")
             return cls(
-                sleep={str(model): float(cost) for model, cost in sleep.items()},
-                wake={str(model): float(cost) for model, cost in wake.items()},
-                pair={(str(a), str(b)): float(cost) for a, b, cost in pair},
+                sleep={_name(model): _cost(cost) for model, cost in sleep.items()},
+                wake={_name(model): _cost(cost) for model, cost in wake.items()},
+                pair={(_name(a), _name(b)): _cost(cost) for a, b, cost in pair},
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"these are no costs: {error}") from error
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no name")
+    return value
+
+
+def _cost(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number of seconds")
+    seconds = float(value)
+    if not 0 <= seconds < math.inf:  # one of these would spoil every average to come
+        raise ValueError(f"{value!r} is no number of seconds")
+    return seconds
 
 
 def _average_in(averages: dict[_Key, float], key: _Key, observed: float) -> float:

@@ -77,7 +77,7 @@ def read_document(filename: str, content: bytes, *, is_json: bool, problems: lis
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise _unreadable(filename, line, "this is not UTF-8 text") from error
+        raise _unreadable(filename, line, "this is not UTF-8 text; save it as UTF-8") from error
     if is_json:
         text = _json_as_yaml(filename, text)
     try:
@@ -92,11 +92,15 @@ def read_document(filename: str, content: bytes, *, is_json: bool, problems: lis
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = ", ".join(part for part in (error.context, error.problem) if part)
+        if not isinstance(error, yaml.composer.ComposerError):
+            said += "; look at the indentation and the quotes"
         raise _unreadable(
             filename, mark.line + 1 if mark else None, f"this is not YAML: {said}"
         ) from error
-    except yaml.YAMLError as error:
-        raise _unreadable(filename, None, f"this is not YAML: {error}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        message = f"this is not YAML: the character U+{error.character:04X} cannot be in it"
+        raise _unreadable(filename, line, message) from error
     except RecursionError as error:
         raise _unreadable(filename, None, "this is nested too deeply") from error
 
@@ -109,16 +113,22 @@ def _json_as_yaml(filename: str, text: str) -> str:
     """
     Check JSON strictly, then write it so that a YAML parser, which knows lines, reads the same.
 
-    All of JSON is YAML but for tabs between tokens and some characters inside strings.  In valid
-    JSON a tab stands between tokens alone, and what is not ASCII in strings alone.
+    All of JSON is YAML but for tabs between tokens, line ends before a colon, and some characters
+    inside strings.  In valid JSON tabs and line ends stand between tokens alone, and what is not
+    ASCII in strings alone.
     """
+    if not text.strip():
+        raise _unreadable(filename, None, "the file is empty")
     try:
         json.loads(text)
     except json.JSONDecodeError as error:
-        raise _unreadable(filename, error.lineno, f"this is not JSON: {error.msg}") from error
+        hint = "" if filename.endswith(".json") else "; a YAML file needs a name in .yaml or .yml"
+        message = f"this is not JSON: {error.msg}{hint}"
+        raise _unreadable(filename, error.lineno, message) from error
     except RecursionError as error:
         raise _unreadable(filename, None, "this is nested too deeply") from error
     text = text.replace("\t", " ")
+    text = re.sub(r'"( *[\r\n][ \r\n]*):', r'":\1', text)
     return re.sub(r"[^\x20-\x7e\r\n]", lambda found: f"\\U{ord(found.group()):08x}", text)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from txaio.tx import make_logger
 
+_LONGEST = 200  # characters of a client's own words that a line repeats
+
 
 class Events:
     """Writes each event with txaio's logger; where it goes from there is up to the program."""
@@ -91,8 +93,9 @@ class Events:
         :param how: what happened, in words.
         :param output: the last lines that it printed; the field keeps the name it always had.
         """
+        told = "the {hook} hook of {model} {how} ({reason})"
         self.log.error(
-            "the {hook} hook of {model} {how} ({reason}){shown}",
+            f"{told}; it printed last:\n{{stderr}}" if output else told,
             event="hook_failed",
             model=model,
             hook=hook,
@@ -101,7 +104,15 @@ class Events:
             duration_secs=round(seconds, 3),
             stderr=output,
             how=how,
-            shown=f"; it printed last:\n{output}" if output else "",
+        )
+
+    def listening(self, url: str, models: list[str]) -> None:
+        """Log where llmux can be asked, and for which models."""
+        self.log.info(
+            "listening on {url} for {models}",
+            event="listening",
+            url=url,
+            models=models,
         )
 
     def switch_called_off(self, source: str, target: str, reason: str) -> None:
@@ -126,6 +137,7 @@ class Events:
         """
         Log that a request has ended.
 
+        :param model: the name that the client gave.
         :param status: what the client got; 499 if it left before it got anything.
         :param how: ``complete``, or who broke it off: ``client`` or ``backend``.
         :param waited: how long it waited for its model, in seconds.
@@ -135,9 +147,9 @@ class Events:
             "{method} {path} for {model}: {status}, {how} after {duration_secs} s"
             " ({queue_secs} s waiting)",
             event="request_ended",
-            model=model,
+            model=_shown(model),
             method=method,
-            path=path,
+            path=_shown(path),
             status=status,
             how=how,
             queue_secs=round(waited, 3),
@@ -151,3 +163,10 @@ class Events:
             event="policy_unsettled",
             policy=policy,
         )
+
+
+def _shown(text: str) -> str:
+    """Give a client's own words so that they can neither fill the log nor forge lines of it."""
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}..."
+    return text if text.isprintable() else repr(text)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -18,7 +19,9 @@ from twisted.logger import (
     eventAsText,
     formatEvent,
 )
+from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
+from twisted.python.reflect import safe_str
 from txaio.tx import set_global_log_level
 
 FORMATS = ("text", "json")
@@ -32,8 +35,9 @@ def format_text(event: LogEvent) -> str:
     """Write an event for people: when, how grave, and what happened."""
     when = datetime.fromtimestamp(event["log_time"]).astimezone().isoformat(" ", "milliseconds")
     level = event.get("log_level")
-    said = eventAsText(event, includeTimestamp=False, includeSystem=False)
-    return f"{when[:23]} {level.name if level else 'info':5} {said}\n"
+    said = eventAsText(event, includeTimestamp=False, includeSystem=False).rstrip()
+    line = f"{when[:23]} {level.name if level else 'info':5} {said}\n".translate(_CONTROLS)
+    return line.encode("utf-8", "backslashreplace").decode("utf-8")  # halves of characters, too
 
 
 def format_json(event: LogEvent) -> str:
@@ -45,7 +49,7 @@ def format_json(event: LogEvent) -> str:
     fields = {
         name: value
         for name, value in event.items()
-        if not name.startswith("log_") and name not in _LEGACY
+        if not name.startswith("log_") and name not in _NO_FIELDS
     }
     level = event.get("log_level")
     line: dict[str, Any] = {
@@ -56,14 +60,37 @@ def format_json(event: LogEvent) -> str:
         "message": formatEvent(event),
         **fields,
     }
-    failure = event.get("log_failure")
-    if failure is not None:
+    failure = event.get("log_failure", event.get("failure"))
+    if isinstance(failure, Failure):
         line["traceback"] = failure.getTraceback()
-    return json.dumps(line, default=str) + "\n"
+    try:
+        return _dump(line) + "\n"
+    except (TypeError, ValueError, RecursionError):
+        return _dump({name: _as_json(value) for name, value in line.items()}) + "\n"
 
 
-_LEGACY = frozenset({"time", "isError", "message", "system", "format", "why", "failure", "msg"})
-"""Keys that Twisted's older logging adds to its events."""
+def _dump(value: object) -> str:
+    return json.dumps(value, default=safe_str, allow_nan=False)
+
+
+def _as_json(value: object) -> object:
+    """Give a value as it is if JSON can hold it; else, as with NaN or a circle, its text."""
+    try:
+        _dump(value)
+    except (TypeError, ValueError, RecursionError):
+        return safe_str(value)
+    return value
+
+
+_NO_FIELDS = frozenset(
+    ("time", "isError", "message", "system", "format", "why", "failure", "msg", "level", "logger")
+)
+"""Keys that Twisted's older logging adds to its events, and those that each line has anyway."""
+
+_CONTROLS = {
+    code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
+}
+"""What would move a terminal's cursor, or hide what was said: anybody's output can hold it."""
 
 
 def make_observer(out: TextIO, format: str, level: str) -> ILogObserver:
@@ -80,7 +107,10 @@ def make_observer(out: TextIO, format: str, level: str) -> ILogObserver:
 
 
 def make_server_observer(
-    server_options: Mapping[str, Any], format: str, level: str
+    server_options: Mapping[str, Any],
+    format: str,
+    level: str,
+    call_soon: Callable[[Callable[[], None]], object],
 ) -> ILogObserver | None:
     """
     Make what writes log events to where twistd was told to log.
@@ -88,19 +118,25 @@ def make_server_observer(
     :param server_options: twistd's own options.
     :param format: one of :data:`FORMATS`.
     :param level: one of :data:`LEVELS`.
+    :param call_soon: runs something in the reactor's next turn, from inside a signal handler.
     :returns: ``None`` where twistd's options say that something else takes the log.
     """
     if server_options.get("logger") or server_options.get("syslog"):
         return None
     set_global_log_level(level)
-    return make_observer(_destination(server_options), format, level)
+    return make_observer(_destination(server_options, call_soon), format, level)
 
 
-def _destination(server_options: Mapping[str, Any]) -> TextIO:
+def _destination(
+    server_options: Mapping[str, Any], call_soon: Callable[[Callable[[], None]], object]
+) -> TextIO:
     name = server_options.get("logfile")
     if server_options.get("nodaemon") and name in (None, "", "-"):
         return sys.stdout
     if name == "-":
         raise SystemExit("llmux: a daemon cannot log to its terminal; give --logfile a file")
-    file: TextIO = LogFile.fromFullPath(name or "twistd.log")
-    return file
+    file = LogFile.fromFullPath(name or "twistd.log")
+    if signal.getsignal(signal.SIGUSR1) in (None, signal.SIG_DFL):  # as twistd itself does it
+        signal.signal(signal.SIGUSR1, lambda number, frame: call_soon(file.rotate))
+    destination: TextIO = file
+    return destination

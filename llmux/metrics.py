@@ -7,6 +7,7 @@ Label values come from the configuration alone; a name that a client made up is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from copy import copy
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -195,5 +196,6 @@ class _WithoutCreated(Collector):
     def collect(self) -> Iterator[Metric]:
         """Give the metrics."""
         for metric in self._registry.collect():
-            metric.samples = [s for s in metric.samples if not s.name.endswith("_created")]
-            yield metric
+            kept = copy(metric)
+            kept.samples = [s for s in metric.samples if s.name != f"{metric.name}_created"]
+            yield kept

@@ -53,9 +53,7 @@ class Outlook:
             remaining = [model for model in holding if model.name not in wanted]
             if self._budget.fits(len(remaining) + 1):
                 return tuple(model for model in holding if model.name in wanted)
-        holding.sort(
-            key=lambda model: (model.state is not State.UNKNOWN, model.leases, model.since)
-        )
+        holding.sort(key=_loss)
         names = self._budget.must_go(target.name, [model.name for model in holding])
         return tuple(self._models[name] for name in names)
 

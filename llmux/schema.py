@@ -12,6 +12,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ _Default = TypeVar("_Default")
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _LONGEST_NUMBER = 30  # characters
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+(%[a-zA-Z0-9._-]+)?")
 _BOOLEANS = {
     "true": True,
     "True": True,
@@ -41,7 +43,8 @@ _MEANT_FOR = {
     "wake_timeout_secs": "hooks",
     "sleep_timeout_secs": "hooks",
     "alive_timeout_secs": "hooks",
-}  # for keys at the top of the file that belong into a section
+}  # for keys at the top of the file, or in the wrong section
+_SECTIONS = ("", "policy", "hooks")
 
 
 class Complaint(Exception):
@@ -68,6 +71,14 @@ def hook_script(node: Node) -> str:
         return text(node)
     except Complaint as complaint:
         raise Complaint(f"{complaint}; a hook is a shell script or the path of one") from None
+
+
+def directory(node: Node) -> Path:
+    """Take a directory's path: absolute, or from where llmux was started, or from ``~``."""
+    try:
+        return Path(text(node)).expanduser().absolute()
+    except RuntimeError:
+        raise Complaint("nobody knows this home directory; write the whole path") from None
 
 
 def number(node: Node) -> float:
@@ -144,6 +155,8 @@ def url(node: Node) -> tuple[str, int, bool]:
         raise Complaint("a url looks like http://127.0.0.1:8001")
     if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
         raise Complaint("a url names a server alone (http://host:port): no user, path or query")
+    if not _HOST.fullmatch(parts.hostname):
+        raise Complaint("a url's host is an ASCII name or an address")
     if port == 0:
         raise Complaint("a port is a whole number from 1 to 65535")
     tls = parts.scheme == "https"
@@ -182,12 +195,14 @@ class Section:
         self._problems = problems
         self._asked: list[str] = []
         self._line = node.line if line is None else line
+        self._broken = False
         if isinstance(node, Mapping):
             self._node = node
         else:
             self._node = Mapping({}, {}, node.line)
             if not (isinstance(node, Scalar) and node.is_null()):
                 self.complain(None, "this must be a mapping, with key: value lines")
+                self._broken = True  # what it lacks goes without saying
 
     def has(self, key: str) -> bool:
         """Tell whether the file has this key here, and count it as asked for."""
@@ -230,14 +245,21 @@ class Section:
         :param template: tells whether one whose name begins with ``x-`` is not meant to count.
         """
         below = self.section(key)
-        sections = [below.section(name) for name in below._node.entries]
-        counted = [s for s in sections if not (s.name.startswith("x-") and template(s))]
-        if not counted:
+        counted = []
+        for name, node in below._node.entries.items():
+            if name.startswith("x-") and not isinstance(node, Mapping):
+                continue
+            section = below.section(name)
+            if not (name.startswith("x-") and template(section)):
+                counted.append(section)
+        if not counted and not below._broken:
             self.complain(key if self.has(key) else None, f"no {what}: at least one is needed")
         return counted
 
     def complain(self, key: str | None, message: str) -> None:
         """Complain about a key's value, or about the section."""
+        if self._broken:
+            return
         value = None
         line = self._line
         path = self._path
@@ -254,13 +276,15 @@ class Section:
         for key in self._node.entries:
             if key in known or key.startswith("x-"):
                 continue
-            hint = _near_miss(key, known)
-            if not self._path and key in _MEANT_FOR:
+            if self._path in _SECTIONS and key in _MEANT_FOR:
                 hint = f"; it belongs under {_MEANT_FOR[key]}:"
+            else:
+                hint = _near_miss(key, known) or f"; remove it, or use one of: {', '.join(known)}"
             self.complain(key, f"unknown key{hint}")
 
     def _below(self, key: str) -> str:
-        return f"{self._path}.{key}" if self._path else key
+        shown = key if key.isprintable() else repr(key)
+        return f"{self._path}.{shown}" if self._path else shown
 
 
 def _near_miss(word: str, known: Collection[str]) -> str:

@@ -16,7 +16,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Site
 
 from llmux.budget import Budget
-from llmux.config import Config
+from llmux.config import Backend, Config
 from llmux.costs import SwitchCosts
 from llmux.events import Events
 from llmux.hooks.runner import HookRunner
@@ -42,6 +42,7 @@ class App:
     :ivar config: what it was built from.
     :ivar switcher: gives leases; for programs that embed llmux without HTTP.
     :ivar metrics: in a registry of its own.
+    :ivar events: what it logs.
     :ivar clients: by model, what sends to its backend.
     :ivar hooks: runs the models' scripts.
     :ivar resource: answers HTTP requests; to be the root of a site of :func:`make_site`'s kind.
@@ -51,6 +52,7 @@ class App:
     config: Config
     switcher: Switcher
     metrics: Metrics
+    events: Events
     clients: Mapping[str, RelayClient]
     hooks: HookRunner
     resource: IResource
@@ -93,6 +95,7 @@ def build_app(config: Config, reactor: Any, registry: CollectorRegistry | None =
         config=config,
         switcher=switcher,
         metrics=metrics,
+        events=events,
         clients=clients,
         hooks=hooks,
         resource=resource,
@@ -147,7 +150,10 @@ class LLMuxService(Service):
         self._port = self._reactor.adoptStreamPort(
             self._listening.fileno(), self._listening.family, self._app.site
         )
+        host, port = self._listening.getsockname()[:2]
         self._listening.close()
+        url = Backend(host, port).url
+        self._app.events.listening(url, list(self._app.config.models))
         self._cutting.start(_CUT_INTERVAL)
 
     def stopService(self) -> Deferred[None]:

@@ -21,10 +21,15 @@ def state_directory(configured: Path | None, config_path: Path | None) -> Path:
         ``$XDG_STATE_HOME/llmux`` (``~/.local/state/llmux``).
     :raises ConfigError: if it cannot be made or written to.
     """
-    directory = configured or _default(config_path)
+    try:
+        directory = configured or _default(config_path)
+    except RuntimeError as error:
+        raise _unusable(config_path, Path("~"), "nobody knows this home directory") from error
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         writable = os.access(directory, os.W_OK | os.X_OK)
+    except FileExistsError as error:
+        raise _unusable(config_path, directory, "it is no directory") from error
     except OSError as error:
         raise _unusable(config_path, directory, str(error.strerror)) from error
     if not writable:

@@ -138,7 +138,9 @@ class SwitchHooks:
         """
         if not self._hooks.has(model.name, Hook.ALIVE):
             return False
-        return not (await self._run(model, Hook.ALIVE, switch, Reason.SLEEP_FAILED)).success
+        result = await self._run(model, Hook.ALIVE, switch, Reason.SLEEP_FAILED)
+        # one that hangs, is ended by a signal or cannot be run has said nothing
+        return not result.success and not result.timed_out and result.exit_code is not None
 
     async def _run(self, model: Model, hook: Hook, switch: Switch, reason: Reason) -> HookResult:
         call = HookCall(

@@ -79,7 +79,7 @@ def makeService(options: Options) -> IService:
             " end what has this address, or choose another one with --host and --port"
         )
     observer = logs.make_server_observer(
-        options.parent or {}, options["log-format"], options["log-level"]
+        options.parent or {}, options["log-format"], options["log-level"], reactor.callFromThread
     )
     return _LoggingService(observer, LLMuxService(app, reactor, listening))
 

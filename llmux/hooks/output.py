@@ -78,7 +78,7 @@ class OutputFile:
             file.truncate(0)
         descriptor = self.open()
         try:
-            os.write(descriptor, b"[cut by llmux]\n" + kept.partition(b"\n")[2])
+            os.write(descriptor, b"[cut by llmux]\n" + (kept.partition(b"\n")[2] or kept))
         finally:
             os.close(descriptor)
         return True

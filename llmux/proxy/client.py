@@ -81,7 +81,9 @@ class BackendAgent:
             transport: Any = connection.transport
             parser: Any = connection._parser  # which alone knows the headers that it set aside
             return answered.addCallback(
-                BackendResponse, parser.connHeaders, transport.abortConnection
+                lambda response: BackendResponse(
+                    response, parser.connHeaders, transport.abortConnection
+                )
             )
 
         return self._pool.get().addCallback(send)

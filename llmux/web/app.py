@@ -32,8 +32,6 @@ from llmux.web.answers import answer, error_answer, json_answer
 
 _CLIENT_LEFT = 499  # nginx's status for a client that left before there was an answer
 
-_LONGEST_LOGGED = 100  # characters of a name that nobody configured
-
 
 class InternalError(RequestError):
     """A bug; the log has the traceback."""
@@ -121,7 +119,7 @@ class Web:
             return self._end_with(request, account, InternalError(), began)
         finally:
             self._events.request_ended(
-                self._loggable(account.model),
+                account.model,
                 request.method.decode("ascii", "replace"),
                 request.path.decode("ascii", "replace"),
                 account.status,
@@ -146,10 +144,6 @@ class Web:
                 self._metrics.request_cut(account.model, ending.value)
         finally:
             lease.release()
-
-    def _loggable(self, model: str) -> str:
-        """Write a name that a client made up so that it can neither break nor fake a log line."""
-        return model if model in self._clients or not model else ascii(model[:_LONGEST_LOGGED])
 
     def _end_with(
         self, request: Request, account: _Account, error: RequestError, began: float

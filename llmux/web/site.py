@@ -26,17 +26,18 @@ def make_site(resource: IResource, reactor: Any) -> Site:
 
     :param reactor: gives the time-outs of connections.
     """
-    site = _QuietSite(  # type: ignore[no-untyped-call]  # Twisted's
+    site = RelaySite(  # type: ignore[no-untyped-call]  # Twisted's
         resource,
         requestFactory=RelayRequest,
         parsePOSTFormSubmission=False,  # forms are the backend's business
         reactor=reactor,
     )
     site.displayTracebacks = False
+    site.noisy = False
     return site
 
 
-class _QuietSite(Site):
+class RelaySite(Site):
     """A site without twisted.web's access log: llmux logs how each request ended."""
 
     def log(self, request: HTTPRequest) -> None:

@@ -1,0 +1,175 @@
+"""Tests of :mod:`llmux.events`."""
+
+from __future__ import annotations
+
+import inspect
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.logger import LogEvent, LogLevel, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+from txaio.tx import make_logger
+
+from llmux.events import Events
+
+# The events of llmux 2.4.0 and their fields, and behind a + what is added to them here.
+OLD = {
+    "switch_started": "from to",
+    "model_activated": "model from duration_secs",
+    "switch_failed": "model from error",
+    "sleep_hook_failed": "model to error",
+    "request_timeout": "model timeout_secs",
+    "hook_completed": "model hook duration_secs + reason",
+    "hook_failed": "model hook exit_code duration_secs stderr + reason how",
+}
+NEW = {
+    "listening": "url models",
+    "switch_called_off": "from to reason",
+    "request_ended": "model method path status how queue_secs duration_secs",
+    "policy_unsettled": "policy",
+}
+
+
+def record() -> tuple[Events, list[LogEvent]]:
+    """Make events that only this test sees."""
+    seen: list[LogEvent] = []
+    events = Events()
+    events.log = make_logger(observer=seen.append)
+    return events, seen
+
+
+def log_everything(events: Events) -> None:
+    """Let everything happen once."""
+    events.switch_started("a", "b")
+    events.model_activated("b", "a", 41.23456)
+    events.switch_failed("b", "a", "the wake hook exited with status 1")
+    events.sleep_hook_failed("a", "b", "the sleep hook exited with status 1")
+    events.request_timeout("b", 30.0)
+    events.hook_completed("b", "wake", "request", 40.00049)
+    events.hook_failed(
+        "a", "sleep", "request", 1.50049, 1, "exited with status 1", "no such\nthing"
+    )
+    events.listening("http://127.0.0.1:3000", ["a", "b"])
+    events.switch_called_off("a", "b", "nobody waits for it any more")
+    events.request_ended("b", "POST", "/v1/chat/completions", 200, "complete", 41.20004, 50.00005)
+    events.policy_unsettled("FifoPolicy")
+
+
+def fields(event: LogEvent) -> dict[str, object]:
+    """Give an event's own fields."""
+    return {name: value for name, value in event.items() if not name.startswith("log_")}
+
+
+class EventsTests(SynchronousTestCase):
+    def logged(self) -> dict[str, LogEvent]:
+        """Let everything happen, and give the events by name."""
+        events, seen = record()
+        log_everything(events)
+        return {event["event"]: event for event in seen}
+
+    def test_names_and_fields(self) -> None:
+        """Each event has its fixed name and fields, so that queries of old go on working."""
+        got = {name: set(fields(event)) for name, event in self.logged().items()}
+        expected = {
+            name: {"event", *words.split()} - {"+"} for name, words in {**OLD, **NEW}.items()
+        }
+        self.assertEqual(got, expected)
+
+    def test_all(self) -> None:
+        """There is no event that these tests do not know."""
+        methods = {name for name, _ in inspect.getmembers(Events, inspect.isfunction)}
+        self.assertEqual(methods, {*OLD, *NEW})
+
+    def test_values(self) -> None:
+        """The fields hold what happened; seconds are rounded to milliseconds."""
+        expected: dict[str, dict[str, object]] = {
+            "switch_started": {"from": "a", "to": "b"},
+            "model_activated": {"model": "b", "from": "a", "duration_secs": 41.235},
+            "switch_failed": {
+                "model": "b", "from": "a", "error": "the wake hook exited with status 1",
+            },
+            "sleep_hook_failed": {
+                "model": "a", "to": "b", "error": "the sleep hook exited with status 1",
+            },
+            "request_timeout": {"model": "b", "timeout_secs": 30.0},
+            "hook_completed": {
+                "model": "b", "hook": "wake", "reason": "request", "duration_secs": 40.0,
+            },
+            "hook_failed": {
+                "model": "a", "hook": "sleep", "reason": "request", "duration_secs": 1.5,
+                "exit_code": 1, "stderr": "no such\nthing", "how": "exited with status 1",
+            },
+            "listening": {
+                "url": "http://127.0.0.1:3000", "models": ["a", "b"],
+            },
+            "switch_called_off": {
+                "from": "a", "to": "b", "reason": "nobody waits for it any more",
+            },
+            "request_ended": {
+                "model": "b", "method": "POST", "path": "/v1/chat/completions", "status": 200,
+                "how": "complete", "queue_secs": 41.2, "duration_secs": 50.0,
+            },
+            "policy_unsettled": {"policy": "FifoPolicy"},
+        }  # fmt: skip
+        for name, event in self.logged().items():
+            self.assertEqual(fields(event), {"event": name, **expected[name]})
+
+    def test_levels(self) -> None:
+        """What an operator has to look at is an error; what clients do is none."""
+        errors = {"switch_failed", "sleep_hook_failed", "hook_failed", "policy_unsettled"}
+        for name, event in self.logged().items():
+            level = LogLevel.error if name in errors else LogLevel.info
+            if name == "request_timeout":
+                level = LogLevel.warn
+            self.assertEqual(event["log_level"], level, name)
+
+    def test_sentences(self) -> None:
+        """Every event reads as a sentence that says what happened to what."""
+        said = {name: formatEvent(event) for name, event in self.logged().items()}
+        self.assertEqual(
+            said,
+            {
+                "switch_started": "switching from a to b",
+                "model_activated": "b is awake, 41.235 s after the switch from a began",
+                "switch_failed": "the switch from a to b failed: the wake hook exited with"
+                " status 1",
+                "sleep_hook_failed": "a did not go to sleep for b: the sleep hook exited with"
+                " status 1",
+                "request_timeout": "a request for b waited 30.0 s, as long as it may",
+                "hook_completed": "the wake hook of b took 40.0 s (request)",
+                "hook_failed": "the sleep hook of a exited with status 1 (request);"
+                " it printed last:\nno such\nthing",
+                "listening": "listening on http://127.0.0.1:3000 for ['a', 'b']",
+                "switch_called_off": "the switch from a to b was called off: nobody waits for it"
+                " any more",
+                "request_ended": "POST /v1/chat/completions for b: 200, complete after 50.0 s"
+                " (41.2 s waiting)",
+                "policy_unsettled": "the policy FifoPolicy does not settle;"
+                " it is asked again at the next event",
+            },
+        )
+
+    def test_a_hook_that_did_not_exit(self) -> None:
+        """A hook that printed nothing and has no exit status is told without them."""
+        events, seen = record()
+        events.hook_failed("a", "wake", "request", 600.0, None, "was ended", "")
+        (event,) = seen
+        self.assertEqual((event["exit_code"], event["stderr"]), (None, ""))
+        self.assertEqual(formatEvent(event), "the wake hook of a was ended (request)")
+
+    @settings(deadline=None)
+    @given(st.text(), st.text())
+    def test_words_of_clients(self, model: str, path: str) -> None:
+        """What clients make up neither fills the log nor forges a line of it."""
+        events, seen = record()
+        events.request_ended(model * 50, "GET", path, 404, "complete", 0.0, 0.0)
+        (event,) = seen
+        self.assertTrue(formatEvent(event).isprintable())
+        self.assertLess(len(event["model"]), 2500)
+
+    def test_long_names(self) -> None:
+        """A name of a million characters is cut; one that can be a model's is not."""
+        for name, shown in (("x" * 200, "x" * 200), ("x" * 1_000_000, "x" * 200 + "...")):
+            events, seen = record()
+            events.request_ended(name, "GET", "/", 404, "complete", 0.0, 0.0)
+            self.assertEqual(seen[0]["model"], shown)
