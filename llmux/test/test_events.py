@@ -99,9 +99,7 @@ class EventsTests(SynchronousTestCase):
                 "model": "a", "hook": "sleep", "reason": "request", "duration_secs": 1.5,
                 "exit_code": 1, "stderr": "no such\nthing", "how": "exited with status 1",
             },
-            "listening": {
-                "url": "http://127.0.0.1:3000", "models": ["a", "b"],
-            },
+            "listening": {"url": "http://127.0.0.1:3000", "models": ["a", "b"]},
             "switch_called_off": {
                 "from": "a", "to": "b", "reason": "nobody waits for it any more",
             },

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import signal
 import sys
 from datetime import UTC, datetime
@@ -253,68 +252,76 @@ class ObserverTests(SynchronousTestCase):
 
 class ServerObserverTests(SynchronousTestCase):
     def setUp(self) -> None:
-        """Give back the level that the other tests log at."""
+        """Give back what belongs to the process: its level, its signal, its standard output."""
+        self.later: list[Callable[[], None]] = []
         self.addCleanup(set_global_log_level, "info")
         self.addCleanup(signal.signal, signal.SIGUSR1, signal.getsignal(signal.SIGUSR1))
+        self.addCleanup(setattr, sys, "stdout", sys.stdout)
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 
-    def make(self, options: dict[str, object], format: str, level: str) -> ILogObserver | None:
-        """Make the observer; what a signal asks for happens at once."""
-        return make_server_observer(options, format, level, lambda call: call())
+    def make(self, format: str = "text", level: str = "info", **options: object) -> ILogObserver:
+        """Make an observer from twistd's options."""
+        observer = make_server_observer(options, format, level, self.later.append)
+        assert observer is not None
+        return observer
 
     def test_log_file(self) -> None:
         """The log goes into twistd's log file, in UTF-8."""
         path = Path(self.mktemp())
-        observer = self.make({"logfile": str(path)}, "text", "info")
-        assert observer is not None
+        observer = self.make(logfile=str(path))
         for said in ("\u540d\u524d", "a\ud800"):
             observer(logged("{said}", said=said))
         lines = path.read_text("utf-8").splitlines()
         self.assertEqual([line[30:] for line in lines], ["\u540d\u524d", "a\\ud800"])
 
-    def test_rotation(self) -> None:
-        """On SIGUSR1 a new log file is begun, as twistd itself would do it."""
-        path = Path(self.mktemp())
-        observer = self.make({"logfile": str(path)}, "text", "info")
-        assert observer is not None
-        observer(logged("before"))
-        os.kill(os.getpid(), signal.SIGUSR1)
-        observer(logged("after"))
-        self.assertIn("before", path.with_name(f"{path.name}.1").read_text())
-        self.assertIn("after", path.read_text())
-
     def test_terminal(self) -> None:
         """In the foreground the log goes to standard output, unless there is a log file."""
-        out, sys.stdout = sys.stdout, io.StringIO()
-        self.addCleanup(setattr, sys, "stdout", out)
-        for name in (None, "-"):
-            observer = self.make({"nodaemon": 1, "logfile": name}, "json", "info")
-            assert observer is not None
-            observer(logged("said"))
-        messages = [json.loads(line)["message"] for line in sys.stdout.getvalue().splitlines()]
-        self.assertEqual(messages, ["said", "said"])
+        sys.stdout = out = io.StringIO()
         path = Path(self.mktemp())
-        options = {"nodaemon": 1, "logfile": str(path)}
-        observer = self.make(options, "json", "info")
-        assert observer is not None
-        observer(logged("said"))
-        self.assertEqual(json.loads(path.read_text())["message"], "said")
+        for name in (None, "-", str(path)):
+            self.make("json", nodaemon=1, logfile=name)(logged(f"to {name}"))
+        messages = [json.loads(line)["message"] for line in out.getvalue().splitlines()]
+        self.assertEqual(messages, ["to None", "to -"])
+        self.assertEqual(json.loads(path.read_text())["message"], f"to {path}")
 
     def test_daemon_without_a_file(self) -> None:
         """A daemon has no terminal to log to."""
-        error = self.assertRaises(SystemExit, self.make, {"logfile": "-"}, "text", "info")
+        error = self.assertRaises(SystemExit, self.make, logfile="-")
         self.assertIn("give --logfile a file", str(error))
 
     def test_someone_else_logs(self) -> None:
         """Where twistd was told that something else takes the log, that is left as it is."""
         for options in ({"logger": "mine.observer"}, {"syslog": 1}):
-            self.assertIs(self.make(options, "json", "debug"), None)
+            made = make_server_observer(options, "json", "debug", self.later.append)
+            self.assertIs(made, None)
 
     def test_debug(self) -> None:
         """What llmux logs for debugging is made only where somebody asked for it."""
         log = make_logger()
         for level, expected in (("debug", 1), ("info", 0), ("error", 0), ("debug", 1)):
-            self.make({"logfile": self.mktemp()}, "text", level)
+            self.make(level=level, logfile=self.mktemp())
             with capturedLogs() as events:
                 log.debug("detail")
             self.assertEqual(len(events), expected, level)
+
+    def test_rotation(self) -> None:
+        """On USR1 the log file is rotated in the reactor's next turn, as with twistd."""
+        path = Path(self.mktemp())
+        observer = self.make(logfile=str(path))
+        observer(logged("before"))
+        signal.raise_signal(signal.SIGUSR1)
+        observer(logged("between"))
+        (rotate,) = self.later
+        rotate()
+        observer(logged("after"))
+        old = path.with_name(f"{path.name}.1").read_text()
+        self.assertEqual([line[30:] for line in old.splitlines()], ["before", "between"])
+        self.assertTrue(path.read_text().endswith("after\n"))
+
+    def test_someone_elses_signal(self) -> None:
+        """Who has a use for USR1 keeps it."""
+        got: list[int] = []
+        signal.signal(signal.SIGUSR1, lambda number, frame: got.append(number))
+        self.make(logfile=self.mktemp())
+        signal.raise_signal(signal.SIGUSR1)
+        self.assertEqual((got, self.later), ([signal.SIGUSR1], []))

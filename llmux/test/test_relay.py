@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from twisted.internet import reactor
-from twisted.internet.error import ConnectionDone
-from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from llmux.test.loopback import RawBackend, Served, http_answer, http_post, split, until
+from llmux.test.loopback import RawBackend, Served, http_answer, http_post, split
 
 
 class RequestTests(TestCase):
@@ -188,6 +185,14 @@ class AnswerTests(TestCase):
         _, headers, _ = split(await self.got(http_answer(b"x", head)))
         self.assertEqual(set(headers), {b"x-other", b"content-length"})
 
+    async def test_informational_answers_are_dropped(self) -> None:
+        """A 103 before the answer does not reach the client, and changes nothing of the answer."""
+        head = b"Connection: X-Mine\r\nX-Mine: 1\r\nX-Other: 2\r\n"
+        early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+        status, headers, body = split(await self.got(early + http_answer(b"x", head)))
+        self.assertEqual((status, body), (b"HTTP/1.1 200 OK", b"x"))
+        self.assertEqual(set(headers), {b"x-other", b"content-length"})
+
     async def test_answer_until_the_connection_ends(self) -> None:
         """An answer whose end is the connection's end comes back whole."""
         self.backend.answer = None
@@ -206,142 +211,3 @@ class AnswerTests(TestCase):
         answer = await self.got(http_answer(b'{"error": 1}', status=b"500 Oops"))
         self.assertTrue(answer.startswith(b"HTTP/1.1 500 Oops"))
         self.assertTrue(answer.endswith(b'{"error": 1}'))
-
-
-class StreamTests(TestCase):
-    """Answers that come piece by piece."""
-
-    def setUp(self) -> None:
-        """Serve one model whose backend the test answers for."""
-        self.backend = RawBackend(self)
-        self.backend.answer = None
-        self.served = Served(self, {"a": self.backend.address})
-
-    async def test_pieces_come_at_once(self) -> None:
-        """Head and pieces reach the client as the backend sends them, not at the end."""
-        client = await self.served.client()
-        client.send(http_post())
-        wire = await self.backend.wire()
-        await wire.until(b"}")
-        wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        await client.until(b"\r\n\r\n")
-        for piece in (b"data: one\n\n", b"data: two\n\n"):
-            wire.send(b"%x\r\n%s\r\n" % (len(piece), piece))
-            await client.until(piece)
-        self.assertEqual(self.served.app.switcher.in_flight("a"), 1)
-        wire.send(b"0\r\n\r\n")
-        self.assertTrue((await client.until_lost()).endswith(b"0\r\n\r\n"))
-        self.assertEqual(self.served.app.switcher.in_flight("a"), 0)
-
-    async def test_stalled_client_holds_the_backend_back(self) -> None:
-        """A client that does not read makes the backend wait, not llmux grow."""
-        client = await self.served.client()
-        client.send(http_post())
-        client.transport.pauseProducing()  # type: ignore[attr-defined]  # a TCP connection's
-        wire = await self.backend.wire()
-        await wire.until(b"}")
-        size = 64 * 1024 * 1024
-        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
-        wire.transport.setTcpNoDelay(True)
-        source = Source(size)
-        wire.transport.registerProducer(source, True)  # type: ignore[attr-defined]  # a TCP connection's
-        source.begin(wire)
-        before = -1
-        while source.written != before:
-            before = source.written
-            await deferLater(reactor, 0.1)
-        self.assertLess(source.written, size // 2)
-        client.transport.resumeProducing()  # type: ignore[attr-defined]  # a TCP connection's
-        answer = await client.until_lost()
-        self.assertEqual(len(answer.partition(b"\r\n\r\n")[2]), size)
-
-    async def test_client_that_leaves_mid_stream(self) -> None:
-        """When the client leaves, the backend's connection is closed and the lease ends."""
-        client = await self.served.client()
-        client.send(http_post())
-        wire = await self.backend.wire()
-        await wire.until(b"}")
-        wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
-        await client.until(b"one")
-        client.abort()
-        await wire.until_lost()
-        await until(lambda: not self.served.app.switcher.in_flight("a"))
-        cut = self.served.sample("llmux_requests_cut_total", model="a", reason="client")
-        self.assertEqual(cut, 1)
-        self.assertEqual(self.served.sample("llmux_requests_total", model="a", status="200"), 1)
-
-    async def test_client_that_leaves_before_the_head(self) -> None:
-        """When the client leaves before the answer begins, the backend's connection is closed."""
-        client = await self.served.client()
-        client.send(http_post())
-        wire = await self.backend.wire()
-        await wire.until(b"}")
-        client.abort()
-        await wire.until_lost()
-        await until(lambda: not self.served.app.switcher.in_flight("a"))
-        self.assertEqual(self.served.sample("llmux_requests_total", model="a", status="499"), 1)
-
-    async def test_backend_that_breaks_mid_stream(self) -> None:
-        """An answer that the backend breaks off looks broken to the client."""
-        for head, piece in (
-            (b"Transfer-Encoding: chunked\r\n", b"3\r\none\r\n"),
-            (b"Content-Length: 100\r\n", b"one"),
-        ):
-            client = await self.served.client()
-            client.send(http_post())
-            wire = await self.backend.wire(len(self.backend.wires))
-            await wire.until(b"}")
-            wire.send(b"HTTP/1.1 200 OK\r\n%s\r\n%s" % (head, piece))
-            await client.until(b"one")
-            wire.abort()
-            answer = await client.until_lost()
-            self.assertFalse(answer.endswith(b"0\r\n\r\n"))
-            assert client.lost is not None
-            self.assertFalse(client.lost.check(ConnectionDone))
-            await until(lambda: not self.served.app.switcher.in_flight("a"))
-        cut = self.served.sample("llmux_requests_cut_total", model="a", reason="backend")
-        self.assertEqual(cut, 2)
-
-    async def test_client_that_leaves_while_its_body_is_sent(self) -> None:
-        """A client that leaves while its big body goes to a slow backend ends that, too."""
-        client = await self.served.client()
-        body = b'{"model": "a", "x": "' + b"0" * 30_000_000 + b'"}'
-        client.send(http_post(body=body))
-        wire = await self.backend.wire()
-        wire.transport.pauseProducing()  # type: ignore[attr-defined]  # a TCP connection's
-        await until(lambda: self.served.app.switcher.in_flight("a"))
-        client.abort()
-        await until(lambda: not self.served.app.switcher.in_flight("a"))
-        wire.transport.resumeProducing()  # type: ignore[attr-defined]  # a TCP connection's
-        await wire.until_lost()
-
-
-class Source:
-    """Writes as fast as it is let."""
-
-    def __init__(self, size: int) -> None:
-        self.written = 0
-        self._size = size
-        self._paused = False
-
-    def begin(self, wire: object) -> None:
-        """Write from now on."""
-        self._wire = wire
-        self.resumeProducing()
-
-    def resumeProducing(self) -> None:
-        """Write until it is too much."""
-        self._paused = False
-        while not self._paused and self.written < self._size:
-            self.written += 65536
-            self._wire.send(b"x" * 65536)  # type: ignore[attr-defined]  # a Wire
-        if self.written >= self._size:
-            self._wire.transport.unregisterProducer()  # type: ignore[attr-defined]  # a Wire
-
-    def pauseProducing(self) -> None:
-        """Stop for now."""
-        self._paused = True
-
-    def stopProducing(self) -> None:
-        """Stop for good."""
-        self._paused = True
