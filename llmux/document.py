@@ -81,7 +81,7 @@ def read_document(filename: str, content: bytes, *, is_json: bool, problems: lis
     if is_json:
         text = _json_as_yaml(filename, text)
     try:
-        loader = yaml.BaseLoader(text)
+        loader = _JSONLoader(text) if is_json else yaml.BaseLoader(text)
         try:
             root = loader.get_single_node()
         finally:
@@ -113,9 +113,8 @@ def _json_as_yaml(filename: str, text: str) -> str:
     """
     Check JSON strictly, then write it so that a YAML parser, which knows lines, reads the same.
 
-    All of JSON is YAML but for tabs between tokens, line ends before a colon, and some characters
-    inside strings.  In valid JSON tabs and line ends stand between tokens alone, and what is not
-    ASCII in strings alone.
+    All of JSON is YAML but for tabs between tokens and some characters inside strings.  In valid
+    JSON a tab stands between tokens alone, and what is not ASCII in strings alone.
     """
     if not text.strip():
         raise _unreadable(filename, None, "the file is empty")
@@ -128,8 +127,14 @@ def _json_as_yaml(filename: str, text: str) -> str:
     except RecursionError as error:
         raise _unreadable(filename, None, "this is nested too deeply") from error
     text = text.replace("\t", " ")
-    text = re.sub(r'"( *[\r\n][ \r\n]*):', r'":\1', text)
     return re.sub(r"[^\x20-\x7e\r\n]", lambda found: f"\\U{ord(found.group()):08x}", text)
+
+
+class _JSONLoader(yaml.BaseLoader):
+    """Takes JSON's keys: of any length, their colon on whatever line."""
+
+    def stale_possible_simple_keys(self) -> None:
+        """Give up no key: YAML would after 1024 characters, or at the end of its line."""
 
 
 class _Reader:

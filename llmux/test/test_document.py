@@ -82,6 +82,14 @@ class JSONTests(SynchronousTestCase):
         text = r'["\"\\\/\b\f\n\r\t", "\u00e9\ud83d\ude00", "\u0000\u007f\u2028"]'
         self.assertEqual(as_values(read(text, "c.json")[0]), json.loads(text))
 
+    def test_long_keys(self) -> None:
+        """A key is as long as it likes, and its colon may stand on another line."""
+        for key in ("x" * 10_000, "\u540d" * 2_000):
+            for text in (f'{{"{key}": 1}}', f'[{{"a": [],\n"{key}"\r\n\t\n:\n1}}]'):
+                node, complaints = read(text, "c.json")
+                self.assertEqual(complaints, [])
+                self.assertIn(f"'{key}': ('plain', '1')", str(as_values(node)))
+
     def test_half_a_character(self) -> None:
         """Half of a character, which no file name or header could hold, is replaced."""
         self.assertEqual(as_values(read(r'["a\ud83d"]', "c.json")[0]), ["a\ufffd"])
