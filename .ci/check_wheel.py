@@ -1,20 +1,24 @@
 """
-Look whether an installed wheel works.
+Install a built wheel into an empty environment and look whether it works there.
 
-Usage: check_wheel.py ENVIRONMENT DIST
+Usage: check_wheel.py DIST ENVIRONMENT
 """
 
 import subprocess
 import sys
 import tarfile
+import venv
 from pathlib import Path
 
 
-def main(environment: str, dist: str) -> None:
+def main(dist: str, environment: str) -> None:
     """Fail loudly where something is missing."""
+    (wheel,) = Path(dist).glob("*.whl")
     programs = Path(environment) / "bin"
+    venv.create(environment, clear=True, with_pip=True)
+    _run(programs / "python", "-m", "pip", "install", "-q", wheel.absolute())
     described = _run(programs / "twistd", "--help")
-    assert "llmux" in described, described
+    assert "    llmux  " in described, described
     assert "--log-format" in _run(programs / "twistd", "llmux", "--help")
     assert _run(programs / "llmux", "--version").startswith("llmux ")
     (source,) = Path(dist).glob("*.tar.gz")
@@ -27,8 +31,7 @@ def main(environment: str, dist: str) -> None:
 
 def _run(*command: object) -> str:
     words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd="/")
-    return done.stdout
+    return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, cwd="/").stdout
 
 
 if __name__ == "__main__":

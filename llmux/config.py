@@ -280,7 +280,7 @@ def _is_self(backend: Backend, host: str, port: int) -> bool:
 
 def _is_here(host: str) -> bool:
     """Tell whether this is a loopback address, or stands for all addresses of this machine."""
-    if host.lower() == "localhost":
+    if host.lower() in ("", "localhost"):
         return True
     try:
         address = ipaddress.ip_address(host)

@@ -252,7 +252,7 @@ models:
   x-vllm: &vllm
     wake: w
     sleep: &stop s
-    x-note: shared by all
+    x-note: the same for all
   a:
     <<: *vllm
     port: 8001

@@ -292,6 +292,9 @@ policy:
             self.assertIn(f"c.yaml:3: models.a.{key}: this is llmux's own address (", by_file)
             self.assertIn(f"({host or '127.0.0.1'}:{port or 3000}); the model needs", by_file)
 
+        (everywhere,) = complaints(model(port="port: 3000"), host="")
+        self.assertIn("this is llmux's own address (:3000)", everywhere)
+
     def test_other_addresses(self) -> None:
         """A model beside llmux, or on another machine at the same port, is fine."""
         others = [
