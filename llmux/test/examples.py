@@ -20,9 +20,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProcessTransport, IReactorProcess, IReactorTCP
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.python.failure import Failure
-from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
+
+from llmux.test.processes import ProcessTests
 
 CHECKOUT = Path(__file__).parents[2]
 EXAMPLES = CHECKOUT / "examples"
@@ -121,7 +122,7 @@ class Server(Resource):
         return json.dumps(content).encode()
 
 
-class ExampleTests(TestCase):
+class ExampleTests(ProcessTests):
     """
     What the tests of one example share.
 
@@ -135,8 +136,9 @@ class ExampleTests(TestCase):
     settings: ClassVar[dict[str, str]] = {}
     skip = MISSING
 
-    def setUp(self) -> None:
+    def setUp(self) -> Any:
         """Make a place for what is kept, and stand-ins on the PATH."""
+        started = super().setUp()
         self.place = Path(self.mktemp()).absolute() / "a place"
         self.state = self.place / "models" / "some%2Fmodel"
         self.state.mkdir(parents=True)
@@ -147,6 +149,7 @@ class ExampleTests(TestCase):
         self.port = self._reserve_port()
         self.over = False
         self.addCleanup(self._end_servers)
+        return started
 
     def _reserve_port(self) -> int:
         """

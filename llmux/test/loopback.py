@@ -189,6 +189,7 @@ class Served:
 
     async def _stop(self) -> None:
         self.app.switcher.stop()
+        await until(lambda: not self.hooks_running())
         await self._port.stopListening()
         for wire in self._clients:
             if wire.lost is None:

@@ -15,12 +15,13 @@ from twisted.internet.interfaces import IReactorProcess, IReactorTCP, IReactorTi
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Site
 
 from llmux.demo.__main__ import main
 from llmux.demo.backend import Backend, BackendResource
 from llmux.demo.check import healthy
+from llmux.test.processes import ProcessTests
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -54,7 +55,7 @@ class Program(ProcessProtocol):
         self.ended.callback(-1 if status is None else status)
 
 
-class ProgramTests(TestCase):
+class ProgramTests(ProcessTests):
     """The demo as a process, and as the other side of one."""
 
     def listen(self) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from twisted.internet.utils import getProcessOutputAndValue
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from llmux.config import Config
 from llmux.test.examples import (
@@ -18,6 +18,7 @@ from llmux.test.examples import (
     ExampleTests,
     Server,
 )
+from llmux.test.processes import ProcessTests
 
 SHELLCHECK = shutil.which(
     "shellcheck", path=f"{os.environ.get('PATH', '')}:{Path(sys.executable).parent}"
@@ -41,14 +42,16 @@ class ConfigTests(SynchronousTestCase):
                     self.assertTrue(os.access(script, os.X_OK), script)
 
 
-class ShellTests(TestCase):
+class ShellTests(ProcessTests):
     """What the scripts look like."""
 
     skip = NO_EXAMPLES
 
-    def setUp(self) -> None:
+    def setUp(self) -> Any:
         """Find the scripts."""
+        started = super().setUp()
         self.scripts = [str(path) for path in sorted(EXAMPLES.glob("*/*.sh"))]
+        return started
 
     async def test_syntax(self) -> None:
         """The shell of this machine can read every script."""
@@ -78,9 +81,9 @@ class DeadlineTests(ExampleTests):
         "UNIT": "llm@a.service",
     }
 
-    def setUp(self) -> None:
+    def setUp(self) -> Any:
         """Serve whatever any example asks for."""
-        super().setUp()
+        started = super().setUp()
         for tool in ("docker", "podman", "systemctl"):
             self.install(tool, TOOL)
         self.serve(
@@ -93,6 +96,7 @@ class DeadlineTests(ExampleTests):
                 }
             )
         )
+        return started
 
     async def test_forms(self) -> None:
         """Every wake and every sleep copes with a deadline in whole seconds or in parts of one."""

@@ -14,14 +14,15 @@ class ToolTests(ExampleTests):
 
     tools: ClassVar[tuple[str, ...]] = ()
 
-    def setUp(self) -> None:
+    def setUp(self) -> Any:
         """Serve what the tool runs, while it runs."""
-        super().setUp()
+        started = super().setUp()
         self.hurry()
         for tool in self.tools:
             self.install(tool, TOOL)
         self.server = Server({"/health": self.healthy})
         self.serve(self.server)
+        return started
 
     def fall(self, status: str) -> tuple[int, object]:
         """Change the status, and be unhealthy."""
@@ -150,10 +151,11 @@ class SystemdTests(ToolTests):
     tools = ("systemctl", "journalctl")
     settings: ClassVar[dict[str, str]] = {"UNIT": "llm@a.service"}
 
-    def setUp(self) -> None:
+    def setUp(self) -> Any:
         """Have a unit that does not run."""
-        super().setUp()
+        started = super().setUp()
         self.set_status("inactive")
+        return started
 
     async def test_life(self) -> None:
         """A unit is started once and stopped once, however often the hooks run."""

@@ -9,9 +9,9 @@ class OllamaTests(ExampleTests):
     example = "ollama"
     model = "hub/tiny"
 
-    def setUp(self) -> None:
+    def setUp(self) -> Any:
         """Serve Ollama's endpoints."""
-        super().setUp()
+        started = super().setUp()
         self.hurry()
         self.loaded: list[str] = ["tiny:latest"]
         self.lingers = 0
@@ -22,6 +22,7 @@ class OllamaTests(ExampleTests):
                 "/api/ps": self.list_loaded,
             }
         )
+        return started
 
     def generate(self) -> tuple[int, object]:
         """Load or unload."""

@@ -30,9 +30,9 @@ class VLLMTests(ExampleTests):
 
     example = "vllm-sleep-mode"
 
-    def setUp(self) -> None:
+    def setUp(self) -> Any:
         """Serve the engine's endpoints."""
-        super().setUp()
+        started = super().setUp()
         self.hurry()
         self.asleep = False
         self.server = Server(
@@ -45,6 +45,7 @@ class VLLMTests(ExampleTests):
             }
         )
         self.serve(self.server)
+        return started
 
     def fall(self, *, asleep: bool) -> tuple[int, object]:
         """Fall asleep, or awake."""

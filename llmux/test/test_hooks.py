@@ -26,6 +26,7 @@ from llmux.hooks.runner import HookRunner
 from llmux.statedir import model_directory
 from llmux.test.fakes import FakeHookRunner, model_config
 from llmux.test.hook_contract import HookRunnerContract, call
+from llmux.test.processes import ProcessTests
 
 
 class Scripts:
@@ -80,7 +81,7 @@ def end(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-class RealRunnerContractTests(HookRunnerContract, TestCase):
+class RealRunnerContractTests(HookRunnerContract, ProcessTests):
     def make_runner(self) -> IHookRunner:
         """Make a runner of real scripts."""
         models = {
@@ -105,7 +106,7 @@ class FakeRunnerContractTests(HookRunnerContract, TestCase):
         self.clock.advance(10)
 
 
-class SurroundingsTests(TestCase):
+class SurroundingsTests(ProcessTests):
     async def test_environment(self) -> None:
         """A hook gets the whole environment, and is told what it could want to know."""
         os.environ["LLMUX_TEST_INHERITED"] = "caf\u00e9"
@@ -194,7 +195,7 @@ class SurroundingsTests(TestCase):
         self.assertIn("could not be run: ", result.describe())
 
 
-class BackgroundTests(TestCase):
+class BackgroundTests(ProcessTests):
     async def test_hook_ends_with_its_own_process(self) -> None:
         """A hook that starts a server with & has ended when the script has, not the server."""
         scripts = Scripts(self.mktemp(), wake='sleep 60 & echo $! > "$LLMUX_STATE_DIR/pid"')
@@ -240,7 +241,7 @@ class BackgroundTests(TestCase):
         self.assertEqual(scripts.printed(), "[cut by llmux]\nlast\n")
 
 
-class DeadlineTests(TestCase):
+class DeadlineTests(ProcessTests):
     async def test_whole_group_is_ended(self) -> None:
         """Past its deadline a hook is ended with all that it started in its group."""
         wake = 'sleep 60 & echo $! > "$LLMUX_STATE_DIR/pid"; sleep 60'
@@ -267,7 +268,7 @@ class DeadlineTests(TestCase):
         self.assertEqual(result.output, "tidy")
 
 
-class StubbornHookTests(TestCase):
+class StubbornHookTests(ProcessTests):
     """The steps after a deadline: real processes, but nobody waits for real."""
 
     def start(self, processes: object, wake: str) -> Deferred[HookResult]:
