@@ -1,10 +1,12 @@
 """Tests of all of ``examples/``: their configs, and what their scripts have in common."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import SynchronousTestCase

@@ -1,6 +1,8 @@
 """Tests of the hooks for docker, podman and systemd, with a tool that only notes its calls."""
 
-from typing import TYPE_CHECKING, ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmux.test.examples import TOOL, ExampleTests, Server
 

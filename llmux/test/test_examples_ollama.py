@@ -1,5 +1,9 @@
 """Tests of the hooks in ``examples/ollama``, with an Ollama that only answers."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from llmux.test.examples import ExampleTests, Server
 
 

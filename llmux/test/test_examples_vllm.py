@@ -1,6 +1,9 @@
 """Tests of the hooks in ``examples/vllm-sleep-mode``, with an engine that only answers."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import Any
 
 from llmux.test.examples import TOOL, ExampleTests, Server
 
