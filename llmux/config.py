@@ -8,6 +8,7 @@ the value and, for a mistyped key, the one that was probably meant.
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from llmux.schema import (
     url,
 )
 
+_TAKEN_NAMES = ("idle", "several")  # what metrics and hooks call no model, and many
 _JSON_OR_YAML = (".yaml", ".yml")  # any other ending is JSON, as in llmux 2.4.0
 
 
@@ -204,6 +206,8 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
 def _read_model(section: Section, general: _Settings, host: str, port: int) -> ModelConfig:
     if not section.name or not section.name.isprintable():
         section.complain(None, "a model needs a name of printable characters")
+    if section.name in _TAKEN_NAMES:
+        section.complain(None, "this name stands for something else in metrics; choose another one")
     backend = _read_backend(section)
     if backend is not None and _is_self(backend, host, port):
         key = "url" if section.has("url") else "port"
@@ -230,7 +234,11 @@ def _read_model(section: Section, general: _Settings, host: str, port: int) -> M
 
 def _is_template(section: Section) -> bool:
     """Tell a mapping that is only there to be merged into others from a model named ``x-...``."""
-    return not section.has("port") and not section.has("url")
+    if section.has("port") or section.has("url"):
+        return False
+    section.ignore("wake", "sleep", "alive", *(field.name for field in attrs.fields(_Settings)))
+    section.no_more()  # or a mistyped port would lose a model without a word
+    return True
 
 
 def _read_backend(section: Section) -> Backend | None:
@@ -279,11 +287,18 @@ def _is_self(backend: Backend, host: str, port: int) -> bool:
 
 
 def _is_here(host: str) -> bool:
-    """Tell whether this is a loopback address, or stands for all addresses of this machine."""
-    if host.lower() in ("", "localhost"):
+    """Tell whether this is a loopback address, or stands for this machine or all its addresses."""
+    host = host.lower().rstrip(".")
+    if host in ("localhost", "ip6-localhost", "ip6-loopback", socket.gethostname().lower()):
         return True
     try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_unspecified
+        address = ipaddress.ip_address(
+            socket.inet_ntoa(socket.inet_aton(host))
+        )  # 127.1, 0x7f000001
+    except OSError:
+        try:
+            address = ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
+    inner = getattr(address, "ipv4_mapped", None) or address
+    return inner.is_loopback or inner.is_unspecified

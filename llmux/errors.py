@@ -131,6 +131,13 @@ class ShuttingDown(SwitchError):
         super().__init__("llmux is shutting down", retry_after=5)
 
 
+class InternalError(RequestError):
+    """A bug; the log has the traceback."""
+
+    def __init__(self) -> None:
+        super().__init__("Internal error; the server's log says more")
+
+
 class BackendError(RequestError):
     """The backend refused the connection, or broke before it had sent a response head."""
 

@@ -58,13 +58,14 @@ class Outlook:
         return tuple(self._models[name] for name in names)
 
     def _view(self, model: Model) -> ModelView:
-        victims = () if model.state is State.AWAKE else self.victims(model, None)
+        awake = model.state is State.AWAKE
+        victims = () if awake else self.victims(model, None)
         return ModelView(
             state=model.state,
             waiting=model.waiting.views(),
             leases=model.leases,
             awake_since=model.awake_since,
-            not_before=not_before(model),
+            not_before=evictable_at(model) if awake else model.wake_not_before,
             evicts=tuple(victim.name for victim in victims),
         )
 
@@ -74,14 +75,13 @@ def _loss(model: Model) -> tuple[bool, int, float]:
     return (model.state is not State.UNKNOWN, model.leases, model.since)
 
 
-def not_before(model: Model) -> float:
+def evictable_at(model: Model) -> float:
     """
-    Say when a model may be woken or, if it holds, be put to sleep, at the earliest.
+    Say when a model may be put to sleep at the earliest.
 
-    :returns: the end of its cool-down (``min_active_secs``) or back-off, in the clock's seconds.
+    :returns: the end of its cool-down (``min_active_secs``) and of its back-off, in the clock's
+        seconds.
     """
-    if model.state is State.AWAKE:
-        return max(model.awake_since + model.config.min_active_secs, model.sleep_not_before)
-    if model.state.holds:
+    if model.state is not State.AWAKE:
         return model.sleep_not_before
-    return model.wake_not_before
+    return max(model.awake_since + model.config.min_active_secs, model.sleep_not_before)

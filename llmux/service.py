@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -14,6 +15,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.web.resource import IResource
 from twisted.web.server import Site
+from txaio.tx import make_logger
 
 from llmux.budget import Budget
 from llmux.config import Backend, Config
@@ -30,7 +32,7 @@ from llmux.switcher import Switcher
 from llmux.web.app import FrontDoor, Web
 from llmux.web.site import make_site
 
-_CUT_INTERVAL = 30.0  # seconds between two looks at how long the hooks' output has grown
+_CUT_INTERVAL = 5.0  # seconds between two looks at how long the hooks' output has grown
 _BACKLOG = 1024  # connections that the kernel may hold while the reactor is busy
 
 
@@ -40,6 +42,7 @@ class App:
     One multiplexer, ready to be served.
 
     :ivar config: what it was built from.
+    :ivar state_dir: where its state is kept.
     :ivar switcher: gives leases; for programs that embed llmux without HTTP.
     :ivar metrics: in a registry of its own.
     :ivar events: what it logs.
@@ -50,6 +53,7 @@ class App:
     """
 
     config: Config
+    state_dir: Path
     switcher: Switcher
     metrics: Metrics
     events: Events
@@ -71,9 +75,8 @@ def build_app(config: Config, reactor: Any, registry: CollectorRegistry | None =
     """
     metrics = Metrics(config.models, registry)
     events = Events()
-    hooks = HookRunner(
-        reactor, reactor, config.models, state_directory(config.state_dir, config.path)
-    )
+    state_dir = state_directory(config.state_dir, config.path)
+    hooks = HookRunner(reactor, reactor, config.models, state_dir)
     switcher = Switcher(
         models=config.models,
         hooks=hooks,
@@ -93,6 +96,7 @@ def build_app(config: Config, reactor: Any, registry: CollectorRegistry | None =
     resource = FrontDoor(Web(clients, switcher, reactor, metrics, events))
     return App(
         config=config,
+        state_dir=state_dir,
         switcher=switcher,
         metrics=metrics,
         events=events,
@@ -135,6 +139,7 @@ class LLMuxService(Service):
     """
 
     name = "llmux"
+    _log = make_logger()
 
     def __init__(self, app: App, reactor: Any, listening: socket.socket) -> None:
         self._app = app
@@ -154,7 +159,9 @@ class LLMuxService(Service):
         self._listening.close()
         url = Backend(host, port).url
         self._app.events.listening(url, list(self._app.config.models))
-        self._cutting.start(_CUT_INTERVAL)
+        self._cutting.start(_CUT_INTERVAL).addErrback(
+            lambda failure: self._log.failure("hooks' output is not cut any more", failure=failure)
+        )
 
     def stopService(self) -> Deferred[None]:
         """Accept nothing more, and refuse those who wait."""

@@ -34,7 +34,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.AWAKE: frozenset({State.DRAINING}),
     # a drain that is called off ends where it began
     State.DRAINING: frozenset({State.AWAKE, State.SLEEPING}),
-    # a sleep hook that fails leaves the model as it was, or nobody knows how
+    # a sleep hook that fails leaves the model awake, if alive says so, or nobody knows how
     State.SLEEPING: frozenset({State.ASLEEP, State.AWAKE, State.UNKNOWN}),
     State.UNKNOWN: frozenset({State.SLEEPING, State.WAKING}),
 }

@@ -1,5 +1,5 @@
 """
-Who is awake: waiters, leases and switches.  Nothing else decides over the state of a model.
+Who is awake: when to switch, and to whom.  Nothing else decides over the state of a model.
 
 The switcher is level-triggered.  After everything that happens (an arrival, an answer's end, a
 client that leaves, a timer, a hook's end) it compares what is under way with what the policy wants
@@ -11,34 +11,38 @@ All of it happens in one thread, so "the model is awake" and "the lease is count
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 from txaio.tx import make_logger
 
+from llmux.admission import Admission
 from llmux.budget import Budget
 from llmux.config import ModelConfig
 from llmux.costs import SwitchCosts
-from llmux.errors import ModelUnavailable, ShuttingDown, SwitchError, UnknownModel
+from llmux.errors import ModelUnavailable, ShuttingDown, UnknownModel
 from llmux.events import Events
 from llmux.hooks.contract import IHookRunner
 from llmux.lease import Lease
 from llmux.lifecycle import Model
 from llmux.metrics import Metrics
-from llmux.outlook import Outlook, not_before
+from llmux.outlook import Outlook, evictable_at
 from llmux.policy.contract import ISwitchPolicy, Phase, PolicyDecision
+from llmux.policy.guard import GuardedPolicy
 from llmux.states import State
 from llmux.switching import BACKOFF, Switch, SwitchHooks
-from llmux.waiting import Waiter, WaitingRoom
 
 _LONGEST_DELIBERATION = 8
 """Steps per model that one event may lead to before the policy is taken to be undecided."""
 
 _PAUSE = 1.0
 """Seconds before an undecided policy is asked again."""
+
+_MOMENT = 0.001
+"""Seconds: the shortest alarm, so that a policy that wants to be asked in the past cannot spin."""
 
 
 class Switcher:
@@ -68,15 +72,16 @@ class Switcher:
         events: Events,
         costs: SwitchCosts,
     ) -> None:
-        self._policy = policy
+        self._policy = GuardedPolicy(policy)
+        self._policy_name = type(policy).__name__
         self._clock = clock
         self._metrics = metrics
         self._events = events
         self.costs = costs
         self._hooks = SwitchHooks(hooks, clock, costs, metrics, events)
-        self._models = {name: self._model(config) for name, config in models.items()}
+        self._admission = Admission(models, clock, self._policy, metrics, events, self._consider)
+        self._models = self._admission.models
         self._outlook = Outlook(self._models, budget)
-        self._arrivals = itertools.count()
         self._switch: Switch | None = None
         self._alarm: IDelayedCall | None = None
         self._considering = False
@@ -102,11 +107,10 @@ class Switcher:
             return fail(_unavailable(model, model.wake_not_before - now))
         self._policy.arrived(name, now)
         if model.admitting and not model.waiting:
-            return succeed(self._grant(model, now, waited=None))
-        waiter = model.waiting.add(next(self._arrivals))
-        self._metrics.request_queued(name)
+            return succeed(self._admission.grant(model))
+        waiting = self._admission.queue(model)
         self._consider()
-        return waiter.lease
+        return waiting
 
     def states(self) -> dict[str, State]:
         """Say in which state every model is."""
@@ -121,59 +125,9 @@ class Switcher:
         self._stopping = True
         self._set_alarm(None)
         for model in self._models.values():
-            self._refuse(model, ShuttingDown)
+            self._admission.refuse(model, ShuttingDown)
         if self._switch is not None and not self._switch.committed:
             self._call_off(self._switch, "llmux is shutting down")
-
-    # -- waiters and leases
-
-    def _model(self, config: ModelConfig) -> Model:
-        def left(waiter: Waiter, timed_out: bool) -> None:
-            self._metrics.request_dequeued(config.name)
-            self._policy.left(config.name, self._clock.seconds())
-            if timed_out and config.request_timeout_secs is not None:
-                self._events.request_timeout(config.name, config.request_timeout_secs)
-            self._consider()
-
-        return Model(
-            config=config,
-            waiting=WaitingRoom(self._clock, config.request_timeout_secs, left),
-            since=self._clock.seconds(),
-        )
-
-    def _grant(self, model: Model, now: float, waited: float | None) -> Lease:
-        model.leases += 1
-        self._metrics.lease_granted(model.name, waited)
-        return Lease(model.name, now, self._released)
-
-    def _released(self, lease: Lease) -> None:
-        now = self._clock.seconds()
-        self._models[lease.model].leases -= 1
-        self._metrics.lease_released(lease.model)
-        self._policy.completed(lease.model, now, now - lease.granted_at)
-        self._consider()
-
-    def _admit(self, model: Model) -> None:
-        """Give all who wait a lease, in order; each is counted before any of them goes on."""
-        now = self._clock.seconds()
-        granted = []
-        for waiter in model.waiting.take_all():
-            self._metrics.request_dequeued(model.name)
-            granted.append((waiter, self._grant(model, now, now - waiter.arrived)))
-        for waiter, lease in granted:
-            if waiter.lease.called:  # one before it has cancelled it
-                lease.release()
-            else:
-                waiter.lease.callback(lease)
-
-    def _refuse(self, model: Model, error: Callable[[], SwitchError]) -> None:
-        """End everybody who waits for a model, each with an error of their own."""
-        for waiter in model.waiting.take_all():
-            self._metrics.request_dequeued(model.name)
-            if not waiter.lease.called:
-                waiter.lease.errback(error())
-
-    # -- what is to be done
 
     def _consider(self) -> None:
         """Take steps until nothing is left to be done now."""
@@ -187,13 +141,18 @@ class Switcher:
                     return
                 self._changed = False
                 self._step()
-            self._events.policy_unsettled(type(self._policy).__name__)
+            self._events.policy_unsettled(self._policy_name)
             self._set_alarm(self._clock.seconds() + _PAUSE)
         finally:
             self._considering = False
 
     def _step(self) -> None:
-        """Ask the policy once and do what it says; what changes by that is considered again."""
+        """
+        Admit whoever can be, then ask the policy once and do what it says.
+
+        What changes by that is considered again.
+        """
+        self._admission.admit_waiting()
         self._set_alarm(None)
         if self._switch is None:
             if any(m.waiting for m in self._models.values() if m.state is not State.AWAKE):
@@ -209,9 +168,10 @@ class Switcher:
             return
         now = self._clock.seconds()
         victims = self._outlook.victims(target, decision.evict)
-        possible_at = max(map(not_before, (target, *victims)))
+        possible_at = max([target.wake_not_before, *map(evictable_at, victims)])
         if possible_at > now:
-            self._set_alarm(min(possible_at, decision.ask_at or possible_at))
+            asked_for = possible_at if decision.ask_at is None else decision.ask_at
+            self._set_alarm(min(possible_at, asked_for))
             return
         self._switch = Switch(target, victims, started=now, forced=decision.forced)
         for victim in victims:
@@ -248,7 +208,7 @@ class Switcher:
             or not target.waiting
             or target in switch.victims
             or set(self._outlook.victims(target, decision.evict)) != set(switch.victims)
-            or not_before(target) > self._clock.seconds()
+            or target.wake_not_before > self._clock.seconds()
         ):
             self._call_off(switch, "the policy changed its mind")
             return
@@ -267,14 +227,12 @@ class Switcher:
         for victim in switch.victims:
             if victim.state is State.DRAINING:
                 victim.enter(State.AWAKE, self._clock.seconds())
-                self._admit(victim)
 
     def _keep_open(self, switch: Switch, admit: bool) -> None:
         for victim in switch.victims:
-            if victim.state is State.DRAINING:
+            if victim.state is State.DRAINING and victim.admitting is not admit:
                 victim.admitting = admit
-                if admit:
-                    self._admit(victim)
+                self._changed = True
 
     def _commit(self, switch: Switch) -> None:
         switch.committed = True
@@ -283,26 +241,33 @@ class Switcher:
                 switch.source, switch.target.name, self._clock.seconds() - switch.started
             )
         finished = Deferred.fromCoroutine(self._carry_out(switch))
-        finished.addErrback(lambda failure: self._log.failure("a switch failed", failure=failure))
+        finished.addErrback(self._abandon, switch)
         finished.addCallback(lambda _: self._settle())
 
     async def _carry_out(self, switch: Switch) -> None:
         """Sleep, then wake."""
         hooks_began = self._clock.seconds()
         error = await self._hooks.put_to_sleep(switch)
-        for victim in switch.victims:
-            if victim.state is State.AWAKE:  # it would not go, so it goes on serving
-                self._admit(victim)
         if error is None:
             error = await self._hooks.wake(switch)
         now = self._clock.seconds()
         self._report(switch, error, now - switch.started, now - hooks_began)
-        if error is None:
-            self._admit(switch.target)
-        else:
-            self._refuse(switch.target, lambda: _unavailable(switch.target, BACKOFF))
+        if error is not None:
+            self._admission.refuse(switch.target, lambda: _unavailable(switch.target, BACKOFF))
+            self._consider()  # who would not go to sleep may be serving on
             if switch.target.state is State.WAKING:
                 await self._hooks.clean_up(switch)
+
+    def _abandon(self, failure: Failure, switch: Switch) -> None:
+        """Leave nobody waiting, and no model in between, after a bug in the midst of a switch."""
+        self._log.failure("a switch failed in a way that nobody foresaw", failure=failure)
+        now = self._clock.seconds()
+        for model in (switch.target, *switch.victims):
+            if model.state is State.WAKING:
+                model.enter(State.SLEEPING, now)
+            if model.state is State.SLEEPING:
+                model.enter(State.UNKNOWN, now)
+        self._admission.refuse(switch.target, lambda: _unavailable(switch.target, BACKOFF))
 
     def _settle(self) -> None:
         """Make the next switch possible, whatever became of this one."""
@@ -333,7 +298,7 @@ class Switcher:
             self._alarm.cancel()
             self._alarm = None
         if at is not None and not self._stopping:
-            delay = max(0.0, at - self._clock.seconds())
+            delay = max(_MOMENT, at - self._clock.seconds())
             self._alarm = self._clock.callLater(delay, self._ring)
 
     def _ring(self) -> None:

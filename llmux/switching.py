@@ -69,7 +69,8 @@ class SwitchHooks:
         """
         Put all victims of a switch to sleep, side by side.
 
-        One that does not go is awake as before, or as unknown as before, and has a back-off.
+        One that does not go has a back-off.  It is awake as before if its ``alive`` says so; else
+        nobody knows, and its wake hook runs before it is asked anything again.
 
         :returns: ``None``, or why the target cannot be woken, in words for the log.
         """
@@ -99,7 +100,7 @@ class SwitchHooks:
         model = switch.target
         model.enter(State.SLEEPING, self._clock.seconds())
         result = await self._run(model, Hook.SLEEP, switch, Reason.WAKE_FAILED)
-        gone = result.success or await self._is_gone(model, switch)
+        gone = result.success or await self._is_alive(model, switch) is False
         model.enter(State.ASLEEP if gone else State.UNKNOWN, self._clock.seconds())
         if not gone:
             model.sleep_not_before = self._clock.seconds() + BACKOFF
@@ -111,13 +112,15 @@ class SwitchHooks:
         before, began = model.state, self._clock.seconds()
         model.enter(State.SLEEPING, began)
         result = await self._run(model, Hook.SLEEP, switch, switch.reason)
-        error = None
+        error, serves = None, False
         if result.success:
             self._costs.slept(model.name, result.seconds)
         else:
             error = f"the sleep hook of {model.name} {result.describe()}"
             self._events.sleep_hook_failed(model.name, switch.target.name, error)
-            if await self._is_gone(model, switch):
+            alive = await self._is_alive(model, switch)
+            serves = alive is True and before is not State.UNKNOWN
+            if alive is False:
                 error = None
         now = self._clock.seconds()
         if error is None:
@@ -126,21 +129,23 @@ class SwitchHooks:
             model.enter(State.ASLEEP, now)
         else:
             model.sleep_not_before = now + BACKOFF
-            model.enter(State.UNKNOWN if before is State.UNKNOWN else State.AWAKE, now)
+            model.enter(State.AWAKE if serves else State.UNKNOWN, now)
         return error
 
-    async def _is_gone(self, model: Model, switch: Switch) -> bool:
+    async def _is_alive(self, model: Model, switch: Switch) -> bool | None:
         """
         Ask ``alive`` about a model whose sleep hook failed.
 
         A sleep hook also fails because there is nothing left to be put to sleep: the engine has
-        crashed.  Without an ``alive`` the exit status is the truth, and the model still holds.
+        crashed.
+
+        :returns: ``None`` where nobody can tell: there is no ``alive``, or it hangs, is ended by a
+            signal or cannot be run.
         """
         if not self._hooks.has(model.name, Hook.ALIVE):
-            return False
+            return None
         result = await self._run(model, Hook.ALIVE, switch, Reason.SLEEP_FAILED)
-        # one that hangs, is ended by a signal or cannot be run has said nothing
-        return not result.success and not result.timed_out and result.exit_code is not None
+        return None if result.timed_out or result.exit_code is None else result.success
 
     async def _run(self, model: Model, hook: Hook, switch: Switch, reason: Reason) -> HookResult:
         call = HookCall(

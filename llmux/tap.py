@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
 
 from twisted.application.service import IService, IServiceCollection, MultiService
 from twisted.internet.base import ReactorBase
@@ -68,8 +72,10 @@ def makeService(options: Options) -> IService:
     assert isinstance(reactor, ReactorBase)
     make_monotonic(reactor)
     config = options.configuration
+    server_options = options.parent or {}
     try:
         app = build_app(config, reactor)
+        _hand_over(app.state_dir, server_options)
         listening = bind(config.host, config.port)
     except ConfigError as error:
         _give_up(str(error))
@@ -79,9 +85,16 @@ def makeService(options: Options) -> IService:
             " end what has this address, or choose another one with --host and --port"
         )
     observer = logs.make_server_observer(
-        options.parent or {}, options["log-format"], options["log-level"], reactor.callFromThread
+        server_options, options["log-format"], options["log-level"], reactor.callFromThread
     )
     return _LoggingService(observer, LLMuxService(app, reactor, listening))
+
+
+def _hand_over(state_dir: Path, server_options: Mapping[str, Any]) -> None:
+    """Give the state directory to whom twistd will become: ``--uid``, ``--gid``."""
+    uid, gid = server_options.get("uid"), server_options.get("gid")
+    if uid is not None or gid is not None:
+        os.chown(state_dir, -1 if uid is None else uid, -1 if gid is None else gid)
 
 
 class _LoggingService(MultiService):
@@ -104,6 +117,6 @@ class _LoggingService(MultiService):
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]  # Twisted's
 
 
-def _give_up(message: str) -> None:
+def _give_up(message: str) -> NoReturn:
     print(f"llmux: {message}" if "\n" not in message else message, file=sys.stderr)
     raise SystemExit(1)

@@ -87,7 +87,7 @@ class HookRunner:
         try:
             stdout = output.open()
             try:
-                command = [*_session_command(), _SH, b"-c", os.fsencode(script)]
+                command = [*_session_command(), _SH, b"-c", _encoded(script)]
                 self._processes.spawnProcess(
                     process,
                     command[0],
@@ -116,7 +116,7 @@ class HookRunner:
         }
         return {
             **os.environb,
-            **{os.fsencode(name): os.fsencode(value) for name, value in told.items()},
+            **{name.encode("ascii"): _encoded(value) for name, value in told.items()},
         }
 
 
@@ -132,6 +132,11 @@ def _deadline(config: ModelConfig, hook: Hook) -> float:
         Hook.ALIVE: config.alive_timeout_secs,
     }
     return deadlines[hook]
+
+
+def _encoded(text: str) -> bytes:
+    """Write text as the configuration has it, in UTF-8, whatever this process's locale is."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _plain(seconds: float) -> str:

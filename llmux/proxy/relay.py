@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from treq.response import _Response
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
@@ -62,12 +62,15 @@ class Relay:
         """
         request = self._request
         headers = for_backend(request.requestHeaders, self._client.host)
+        body = _body_of(request)
         try:
-            response = await self._client.request(
-                request.method, origin_form(request.uri), headers, _body_of(request)
-            )
+            answered = self._client.request(request.method, origin_form(request.uri), headers, body)
         except ValueError as error:
             raise BadTarget("The request line holds characters that HTTP does not allow") from error
+        try:
+            response = await answered
+        except ConnectingCancelledError as error:  # of an endpoint, and no CancelledError
+            raise CancelledError from error
         except (ConnectError, DNSLookupError) as error:
             raise BackendError(f"it cannot be reached ({error})") from error
         except _BROKEN as error:
@@ -75,7 +78,7 @@ class Relay:
             if any(isinstance(reason, CancelledError) for reason in reasons):
                 raise CancelledError from error  # Twisted wraps it as if the backend had failed
             raise BackendError(f"it broke before it answered ({reasons[0]})") from error
-        return Answer(request, response)
+        return Answer(request, response, body)
 
 
 class Answer:
@@ -85,8 +88,9 @@ class Answer:
     :ivar status: its HTTP status.
     """
 
-    def __init__(self, request: Request, response: _Response) -> None:
+    def __init__(self, request: Request, response: _Response, sent: SpooledBody | None) -> None:
         self.status: int = response.code
+        self._sent = sent
         self._request = request
         self._response = response
         assert isinstance(response.original, BackendResponse)
@@ -117,6 +121,11 @@ class Answer:
             self._abort()
             await body.closed
             return Ending.CLIENT
+        finally:
+            if self._sent is not None and not self._sent.complete:
+                # answered before it was read to its end: nobody will read the rest
+                self._sent.stopProducing()
+                self._abort()
         if complete:
             return Ending.COMPLETE
         await cut(self._request)
@@ -199,10 +208,12 @@ class SpooledBody:
 
     :param file: where it is, from its beginning.
     :param length: in bytes.
+    :ivar complete: whether all of it has been handed on.
     """
 
     def __init__(self, file: BinaryIO, length: int) -> None:
         self.length = length
+        self.complete = False
         self._file = file
         self._consumer: IConsumer | None = None
         self._paused = False
@@ -225,6 +236,7 @@ class SpooledBody:
             chunk = self._file.read(_CHUNK)
             if not chunk:
                 self._consumer = None
+                self.complete = True
                 self._produced.callback(None)
                 return
             self._consumer.write(chunk)

@@ -29,7 +29,7 @@ LAYERS = (
     # what the user says
     ("config schema",),
     # one model
-    ("lifecycle outlook waiting",),
+    ("lifecycle outlook admission waiting",),
     # the three that act: on models, on processes, on sockets
     ("switcher switching", "hooks", "proxy"),
     # HTTP

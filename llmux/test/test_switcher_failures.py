@@ -68,18 +68,28 @@ class FailureTests(SynchronousTestCase):
         self.assertIsNotNone(client.lease)
 
     def test_sleep_that_fails_calls_the_switch_off(self) -> None:
-        """A model that does not go to sleep goes on serving, and nobody is woken beside it."""
+        """Beside a model that may not have gone to sleep nobody is woken."""
         bench = Bench()
         bench.wake("a").finish()
         waiting = bench.request("b")
-        blocked = bench.request("a")
         bench.exit(1)
         self.assertIsInstance(waiting.error, ModelUnavailable)
-        self.assertIsNotNone(blocked.lease)
-        self.assertEqual(bench.states(), {"a": "awake", "b": "asleep"})
+        self.assertEqual(bench.states(), {"a": "unknown", "b": "asleep"})
         self.assertEqual(bench.hooks.names(), ["wake a", "sleep a"])
         (event,) = bench.events.named("sleep_hook_failed")
         self.assertEqual((event["model"], event["to"]), ("a", "b"))
+
+    def test_model_that_may_be_half_asleep_is_woken_before_it_is_asked(self) -> None:
+        """Who waits for a model whose sleep hook failed is served after its wake hook has run."""
+        bench = Bench()
+        bench.wake("a").finish()
+        bench.request("b")
+        blocked = bench.request("a")
+        bench.hooks.running[0].time_out()
+        self.assertIsNone(blocked.lease)
+        self.assertEqual(bench.hooks.names(), ["wake a", "sleep a", "wake a"])
+        bench.exit()
+        self.assertIsNotNone(blocked.lease)
 
     def test_sleep_that_failed_is_tried_again_after_a_while(self) -> None:
         """The next request for another model waits for the back-off, then it is tried again."""
@@ -109,10 +119,11 @@ class FailureTests(SynchronousTestCase):
         """A model that is alive after its sleep hook failed still holds its memory."""
         bench = Bench(alive=frozenset({"a"}))
         bench.wake("a").finish()
-        waiting = bench.request("b")
+        waiting, blocked = bench.request("b"), bench.request("a")
         bench.exit(1)
         bench.exit(0)
         self.assertIsInstance(waiting.error, ModelUnavailable)
+        self.assertIsNotNone(blocked.lease)
         self.assertEqual(bench.states(), {"a": "awake", "b": "asleep"})
 
     def test_alive_that_says_nothing(self) -> None:
@@ -123,7 +134,7 @@ class FailureTests(SynchronousTestCase):
         bench.exit(1)
         bench.hooks.running[0].time_out()
         self.assertIsInstance(waiting.error, ModelUnavailable)
-        self.assertEqual(bench.states(), {"a": "awake", "b": "asleep"})
+        self.assertEqual(bench.states(), {"a": "unknown", "b": "asleep"})
 
     def test_next_switch_is_possible_after_a_failed_one(self) -> None:
         """After a failed wake the model that had to leave can be woken again at once."""

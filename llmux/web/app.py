@@ -21,7 +21,7 @@ from txaio.tx import make_logger
 
 from llmux._version import __version__
 from llmux.envelope import read_envelope
-from llmux.errors import RequestError, UnreadableBody
+from llmux.errors import InternalError, RequestError, UnreadableBody
 from llmux.events import Events
 from llmux.metrics import CONTENT_TYPE, Metrics
 from llmux.proxy import Relay, RelayClient
@@ -31,13 +31,6 @@ from llmux.switcher import Switcher
 from llmux.web.answers import answer, error_answer, json_answer
 
 _CLIENT_LEFT = 499  # nginx's status for a client that left before there was an answer
-
-
-class InternalError(RequestError):
-    """A bug; the log has the traceback."""
-
-    def __init__(self) -> None:
-        super().__init__("Internal error; the server's log says more")
 
 
 @attrs.define

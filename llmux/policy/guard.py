@@ -1,0 +1,65 @@
+"""A policy that cannot hurt: what goes wrong in it is logged, and first come is first served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from txaio.tx import make_logger
+from zope.interface import implementer
+
+from llmux.policy.contract import ISwitchPolicy, PolicyContext, PolicyDecision
+from llmux.policy.fifo import FifoPolicy
+
+
+@implementer(ISwitchPolicy)
+class GuardedPolicy:
+    """
+    Passes everything on to a policy.  Where that raises, the failure is logged, and a decision is
+    made by :class:`~llmux.policy.fifo.FifoPolicy`.
+
+    :param policy: the policy that is not trusted.
+    """
+
+    _log = make_logger()
+
+    def __init__(self, policy: ISwitchPolicy) -> None:
+        self._policy = policy
+        self._fallback = FifoPolicy()
+
+    def decide(self, context: PolicyContext) -> PolicyDecision:
+        """See :meth:`ISwitchPolicy.decide`."""
+        try:
+            return self._policy.decide(context)
+        except Exception:
+            self._log.failure("the policy failed to decide; fifo does")
+            return self._fallback.decide(context)
+
+    def arrived(self, model: str, now: float) -> None:
+        """See :meth:`ISwitchPolicy.arrived`."""
+        self._tell(lambda: self._policy.arrived(model, now))
+
+    def completed(self, model: str, now: float, seconds: float) -> None:
+        """See :meth:`ISwitchPolicy.completed`."""
+        self._tell(lambda: self._policy.completed(model, now, seconds))
+
+    def left(self, model: str, now: float) -> None:
+        """See :meth:`ISwitchPolicy.left`."""
+        self._tell(lambda: self._policy.left(model, now))
+
+    def switched(self, target: str, evicted: tuple[str, ...], now: float, success: bool) -> None:
+        """See :meth:`ISwitchPolicy.switched`."""
+        self._tell(lambda: self._policy.switched(target, evicted, now, success))
+
+    def as_json(self) -> dict[str, object]:
+        """See :meth:`ISwitchPolicy.as_json`."""
+        return self._policy.as_json()
+
+    def learn(self, learnt: Mapping[str, object]) -> None:
+        """See :meth:`ISwitchPolicy.learn`."""
+        self._policy.learn(learnt)
+
+    def _tell(self, observation: Callable[[], None]) -> None:
+        try:
+            observation()
+        except Exception:
+            self._log.failure("the policy failed to observe")
