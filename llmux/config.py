@@ -289,16 +289,21 @@ def _is_self(backend: Backend, host: str, port: int) -> bool:
 def _is_here(host: str) -> bool:
     """Tell whether this is a loopback address, or stands for this machine or all its addresses."""
     host = host.lower().rstrip(".")
-    if host in ("localhost", "ip6-localhost", "ip6-loopback", socket.gethostname().lower()):
+    if host in ("", "localhost", "ip6-localhost", "ip6-loopback", socket.gethostname().lower()):
         return True
+    address = _address(host)
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address
+    return address is not None and (address.is_loopback or address.is_unspecified)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Read an address in any spelling that a connection could be made with."""
     try:
-        address = ipaddress.ip_address(
-            socket.inet_ntoa(socket.inet_aton(host))
-        )  # 127.1, 0x7f000001
+        return ipaddress.IPv4Address(socket.inet_aton(host))  # 127.1 and 0x7f000001, too
     except OSError:
-        try:
-            address = ipaddress.ip_address(host.partition("%")[0])
-        except ValueError:
-            return False
-    inner = getattr(address, "ipv4_mapped", None) or address
-    return inner.is_loopback or inner.is_unspecified
+        pass
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None

@@ -72,7 +72,7 @@ def makeService(options: Options) -> IService:
     assert isinstance(reactor, ReactorBase)
     make_monotonic(reactor)
     config = options.configuration
-    server_options = options.parent or {}
+    server_options: Mapping[str, Any] = options.parent or {}
     try:
         app = build_app(config, reactor)
         _hand_over(app.state_dir, server_options)

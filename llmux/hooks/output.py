@@ -105,8 +105,8 @@ class Follower:
         :param last: whether nothing more will be asked, so that an unfinished line counts.
         """
         size = self._output.size()
-        if size < self._position:  # somebody else has cut it, and what is left of it is old
-            self._position = size
+        if size < self._position:  # somebody else has cut it
+            self._position = 0
         if size - self._position > KEPT:  # it prints faster than anybody could read
             self._position = size - KEPT
             self._rest = b"[...] "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,6 +49,7 @@ class HookRunner:
         self._clock = clock
         self._models = models
         self._state_dir = state_dir
+        self._followed: Counter[str] = Counter()  # by model, hooks that run
 
     def has(self, model: str, hook: Hook) -> bool:
         """See :meth:`IHookRunner.has`."""
@@ -68,17 +70,28 @@ class HookRunner:
             OSError
         ) as error:  # no file descriptors, no memory, no disk: the model is not to blame
             return succeed(HookResult(seconds=0.0, error=str(error)))
-        return process.begin()
+        self._followed[call.model] += 1
+        return process.begin().addCallback(self._ended, call.model)
 
     def cut_outputs(self) -> None:
-        """Cut every output file that has grown too long while nobody followed it."""
+        """
+        Cut every output file that has grown too long while no hook ran.
+
+        While one runs, whoever follows it does that, and knows where it was.
+        """
         for model in self._models:
+            if self._followed[model]:
+                continue
             try:
                 OutputFile(model_directory(self._state_dir, model)).cut()
             except OSError as error:
                 self._log.warn(
                     "the output of {model}'s hooks cannot be cut: {error}", model=model, error=error
                 )
+
+    def _ended(self, result: HookResult, model: str) -> HookResult:
+        self._followed[model] -= 1
+        return result
 
     def _spawn(
         self, process: HookProcess, script: str, environment: dict[bytes, bytes], output: OutputFile

@@ -227,8 +227,7 @@ class OutlookTests(SynchronousTestCase):
         """It sees when a model may be woken, or put to sleep, at the earliest."""
         for model in self.models.values():
             model.wake_not_before, model.sleep_not_before, model.awake_since = 20.0, 30.0, 25.0
-        expected = dict.fromkeys(State, 30.0)
-        expected[State.ASLEEP] = 20.0
+        expected = dict.fromkeys(State, 20.0)
         expected[State.AWAKE] = 35.0  # its cool-down, which is longer than its back-off
         for state, time in expected.items():
             self.hold("a", state)
