@@ -41,7 +41,7 @@ _LONGEST_DELIBERATION = 8
 _PAUSE = 1.0
 """Seconds before an undecided policy is asked again."""
 
-_MOMENT = 0.001
+_MOMENT = 0.05
 """Seconds: the shortest alarm, so that a policy that wants to be asked in the past cannot spin."""
 
 

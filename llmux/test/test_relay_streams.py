@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+
 from twisted.internet import reactor
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
+from twisted.web._newclient import HTTP11ClientProtocol
 
-from llmux.test.loopback import RawBackend, Served, http_post, until
+from llmux.config import Backend
+from llmux.lease import Lease
+from llmux.test.loopback import RawBackend, Served, http_answer, http_post, until
 
 
 class StreamTests(TestCase):
@@ -116,6 +121,81 @@ class StreamTests(TestCase):
         await until(lambda: not self.served.app.switcher.in_flight("a"))
         wire.transport.resumeProducing()  # type: ignore[attr-defined]  # a TCP connection's
         await wire.until_lost()
+
+
+class LeavingTests(TestCase):
+    """Clients and backends that do not wait for each other."""
+
+    def setUp(self) -> None:
+        """Serve one model whose backend the test answers for."""
+        self.backend = RawBackend(self)
+        self.backend.answer = None
+        self.served = Served(self, {"a": self.backend.address})
+
+    async def test_lease_outlasts_the_connection(self) -> None:
+        """When a client leaves, its lease ends only when the backend's connection is closed."""
+        connections: list[HTTP11ClientProtocol] = []
+        made = HTTP11ClientProtocol.connectionMade
+
+        def remember(connection: HTTP11ClientProtocol) -> None:
+            connections.append(connection)
+            made(connection)
+
+        self.patch(HTTP11ClientProtocol, "connectionMade", remember)
+        release = Lease.release
+        connected: list[bool] = []
+
+        def look(lease: Lease) -> None:
+            connected.extend(bool(connection.transport.connected) for connection in connections)  # type: ignore[union-attr]  # a TCP connection's
+            release(lease)
+
+        self.patch(Lease, "release", look)
+        client = await self.served.client()
+        client.send(http_post())
+        wire = await self.backend.wire()
+        await wire.until(b"}")
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart")
+        await client.until(b"part")
+        client.abort()
+        await until(lambda: connected, "the lease's end")
+        self.assertEqual(connected, [False])
+
+    async def test_answer_before_the_body_is_sent(self) -> None:
+        """A backend that answers without reading the body is heard, and left alone then."""
+        client = await self.served.client()
+        body = b'{"model": "a", "x": "' + b"0" * 30_000_000 + b'"}'
+        client.send(http_post(body=body))
+        wire = await self.backend.wire()
+        await wire.until(b"HTTP/1.1")
+        wire.transport.pauseProducing()  # type: ignore[attr-defined]  # a TCP connection's
+        wire.send(http_answer(b"too large", status=b"413 Content Too Large"))
+        answer = await client.until_lost()
+        self.assertTrue(answer.startswith(b"HTTP/1.1 413 "))
+        self.assertTrue(answer.endswith(b"too large"))
+        self.assertEqual(self.served.app.switcher.in_flight("a"), 0)
+        wire.transport.resumeProducing()  # type: ignore[attr-defined]  # a TCP connection's
+        await wire.until_lost()
+        self.assertLess(len(wire.received), len(body))
+
+    async def test_client_that_leaves_while_llmux_connects(self) -> None:
+        """A client that leaves before the backend has accepted is a 499, and no bug."""
+        busy = socket.socket()
+        self.addCleanup(busy.close)
+        busy.bind(("127.0.0.1", 0))
+        busy.listen(0)
+        address = Backend("127.0.0.1", busy.getsockname()[1])
+        for _ in range(4):  # more than the kernel queues for it
+            waiting = socket.socket()
+            self.addCleanup(waiting.close)
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", address.port))
+        served = Served(self, {"a": address})
+        client = await served.client()
+        client.send(http_post())
+        await until(lambda: served.app.switcher.in_flight("a"))
+        client.abort()
+        await until(lambda: not served.app.switcher.in_flight("a"))
+        self.assertEqual(served.sample("llmux_requests_total", model="a", status="499"), 1)
 
 
 class Source:

@@ -193,6 +193,26 @@ class ErrorTests(TestCase):
         await until(lambda: not served.hooks_running())
         self.assertEqual(self.backend.requests, [])
 
+    async def test_forms_are_not_looked_at(self) -> None:
+        """A body that says it is a form, and is none, is the backend's business."""
+        for kind in (b"multipart/form-data", b"application/x-www-form-urlencoded"):
+            head = b"Connection: close\r\nContent-Type: %s\r\n" % kind
+            answer = await self.served.exchange(http_post(head=head))
+            self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer)
+
+    async def test_bug_in_the_midst_of_an_answer(self) -> None:
+        """What nobody foresaw after the head is a cut, and not an answer that looks complete."""
+
+        def broken(model: str, status: int, seconds: float) -> None:
+            raise RuntimeError("planted")
+
+        self.served.app.metrics.request_answered = broken  # type: ignore[method-assign]  # a planted bug
+        self.backend.answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        answer = await self.served.exchange(http_post())
+        self.assertFalse(answer.endswith(b"0\r\n\r\n"), answer)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertEqual(self.served.app.switcher.in_flight("a"), 0)
+
     async def test_bug(self) -> None:
         """What nobody foresaw is a 500 without details, and is logged with its traceback."""
 

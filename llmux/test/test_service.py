@@ -1,0 +1,143 @@
+"""What starts and ends with the program."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import SynchronousTestCase
+
+from llmux.config import Config
+from llmux.errors import ConfigError
+from llmux.hooks.output import LONGEST, OutputFile
+from llmux.service import LLMuxService, bind, build_app
+from llmux.statedir import model_directory
+from llmux.tap import _hand_over
+from llmux.test.fakes import model_config
+from llmux.test.loopback import until
+from llmux.test.processes import ProcessTests
+
+
+class ServiceTests(ProcessTests):
+    def make(self, **settings: object) -> LLMuxService:
+        """Make a service for one model, on any free port."""
+        state = Path(self.mktemp()).absolute()
+        config = Config(models={"a": model_config("a", **settings)}, state_dir=state)
+        self.app = build_app(config, reactor)
+        listening = bind("127.0.0.1", 0)
+        self.port: int = listening.getsockname()[1]
+        return LLMuxService(self.app, reactor, listening)
+
+    def connects(self) -> bool:
+        """Tell whether somebody listens."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    async def test_listens_for_as_long_as_it_runs(self) -> None:
+        """The port is taken from the beginning and free after the end."""
+        service = self.make()
+        self.assertTrue(self.connects())
+        service.startService()
+        self.assertTrue(self.connects())
+        await service.stopService()
+        self.assertFalse(self.connects())
+
+    async def test_stopped_before_it_started(self) -> None:
+        """A service that never ran gives its port back, too."""
+        await self.make().stopService()
+        self.assertFalse(self.connects())
+
+    async def test_stop_refuses_who_waits(self) -> None:
+        """When the service ends, who waits for a model is refused and not forgotten."""
+        gate = Path(self.mktemp()).absolute()
+        service = self.make(wake=f"until test -e {gate}; do sleep 0.05; done")
+        service.startService()
+        waiting = self.app.switcher.acquire("a")
+        await service.stopService()
+        failure = self.failureResultOf(waiting)
+        self.assertEqual(failure.getErrorMessage(), "llmux is shutting down")
+        gate.touch()
+        await until(lambda: self.app.switcher.states()["a"].value == "awake")
+
+    async def test_long_outputs_are_cut(self) -> None:
+        """What a server prints while no hook runs is cut."""
+        service = self.make()
+        output = OutputFile(model_directory(self.app.state_dir, "a"))
+        output.path.write_bytes(b"x" * (LONGEST + 1))
+        service.startService()
+        self.assertLess(output.size(), LONGEST)
+        await service.stopService()
+
+
+class StartTests(SynchronousTestCase):
+    def test_state_directory_that_cannot_be_made(self) -> None:
+        """A state directory that cannot be used is an error before anything starts."""
+        taken = Path(self.mktemp())
+        taken.touch()
+        config = Config(models={"a": model_config("a")}, state_dir=taken)
+        self.assertRaises(ConfigError, build_app, config, reactor)
+
+    def test_port_that_is_taken(self) -> None:
+        """Nobody can take a port that is in use."""
+        first = bind("127.0.0.1", 0)
+        self.addCleanup(first.close)
+        self.assertRaises(OSError, bind, "127.0.0.1", first.getsockname()[1])
+
+    def test_state_goes_to_whom_twistd_becomes(self) -> None:
+        """With --uid and --gid the state directory belongs to whom the hooks will run as."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        _hand_over(directory, {"uid": 65534, "gid": None})
+        self.assertEqual(directory.stat().st_uid, 65534)
+        _hand_over(directory, {"uid": None, "gid": 65534})
+        self.assertEqual(directory.stat().st_gid, 65534)
+
+    if os.geteuid() != 0:
+        test_state_goes_to_whom_twistd_becomes.skip = "only root may give files away"  # type: ignore[attr-defined]  # trial's
+
+
+class InterpreterTests(ProcessTests):
+    async def run_python(self, program: str) -> str:
+        """Run a program in an interpreter of its own and give what it prints."""
+        output, error, status = await getProcessOutputAndValue(
+            sys.executable, ["-c", program], env=os.environ
+        )
+        self.assertEqual(status, 0, error.decode())
+        printed: str = output.decode()
+        return printed
+
+    async def test_import_chooses_no_reactor(self) -> None:
+        """Importing llmux, its configuration or its command leaves the choice of the reactor."""
+        program = (
+            "import sys, llmux, llmux.cli\n"
+            "llmux.Config\n"
+            "print('twisted.internet.reactor' in sys.modules)\n"
+        )
+        self.assertEqual(await self.run_python(program), "False\n")
+
+    async def test_every_public_name(self) -> None:
+        """Every name that is promised can be imported."""
+        program = "import llmux; print(all(getattr(llmux, name) for name in llmux.__all__))"
+        self.assertEqual(await self.run_python(program), "True\n")
+
+    async def test_time_is_monotonic(self) -> None:
+        """Twistd's reactor measures with a clock that nobody can set."""
+        config = Path(self.mktemp()).absolute().with_suffix(".yaml")
+        config.write_text(
+            f"state_dir: {config.parent}/state\n"
+            "models: {a: {port: 1, wake: 'true', sleep: 'true'}}\n"
+        )
+        program = (
+            "import time\n"
+            "from llmux.tap import Options, makeService\n"
+            "options = Options()\n"
+            f"options.parseOptions(['--config', {str(config)!r}, '--port', '0'])\n"
+            "makeService(options)\n"
+            "from twisted.internet import reactor\n"
+            "print(reactor.seconds is time.monotonic)\n"
+        )
+        self.assertEqual(await self.run_python(program), "True\n")

@@ -1,0 +1,189 @@
+"""The switcher and policies of all sorts: what they are asked, told, and cannot break."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from llmux.policy import FifoPolicy, ISwitchPolicy, Phase, PolicyContext, PolicyDecision
+from llmux.policy.guard import GuardedPolicy
+from llmux.test.fakes import ScriptedPolicy, model_config
+from llmux.test.switching import Bench
+
+
+class BrokenPolicy(ScriptedPolicy):
+    """A policy in which everything raises."""
+
+    def __init__(self) -> None:
+        super().__init__(self._raise)
+
+    def _raise(self, *arguments: object) -> PolicyDecision:
+        raise RuntimeError("planted")
+
+    arrived = completed = left = switched = _raise  # type: ignore[assignment]  # all alike
+
+
+def to_b(context: PolicyContext) -> PolicyDecision:
+    """Want b, whatever happens."""
+    return PolicyDecision(target="b")
+
+
+class ContractTests(SynchronousTestCase):
+    def test_interface(self) -> None:
+        """The guard and the stand-in provide all of the contract."""
+        for policy in (GuardedPolicy(FifoPolicy()), ScriptedPolicy(to_b)):
+            self.assertTrue(verifyObject(ISwitchPolicy, policy))
+
+    def test_phases(self) -> None:
+        """A policy is asked before a switch, during its drain, and at its point of no return."""
+        policy = ScriptedPolicy(FifoPolicy().decide)
+        bench = Bench(policy=policy)
+        running = bench.wake("a")
+        policy.contexts.clear()
+        bench.request("b")
+        running.finish()
+        phases = [context.phase for context in policy.contexts]
+        self.assertEqual(phases, [Phase.SETTLED, Phase.DRAINING, Phase.COMMITTING])
+        self.assertEqual([context.target for context in policy.contexts], [None, "b", "b"])
+
+    def test_observations(self) -> None:
+        """A policy is told of all who come, end and leave, and of every switch."""
+        policy = ScriptedPolicy(FifoPolicy().decide)
+        bench = Bench(policy=policy)
+        bench.wake("a").finish()
+        bench.request("b").leave()
+        bench.request("b")
+        bench.exit()
+        bench.exit(1)
+        expected = ["arrived a", "switched a True", "completed a", "arrived b", "left b"]
+        self.assertEqual(policy.observed[:5], expected)
+        self.assertEqual(policy.observed[-2:], ["switched b False", "left b"])
+
+    def test_asked_again(self) -> None:
+        """A policy that wants nothing yet is asked again when it has said."""
+        policy = ScriptedPolicy(
+            lambda context: PolicyDecision(target="a" if context.now >= 1005 else None, ask_at=1005)
+        )
+        bench = Bench(policy=policy)
+        client = bench.request("a")
+        bench.clock.advance(4.9)
+        self.assertEqual(bench.hooks.names(), [])
+        bench.clock.advance(0.2)
+        bench.exit()
+        self.assertIsNotNone(client.lease)
+
+    def test_asking_in_the_past(self) -> None:
+        """A policy that wants to be asked in the past is asked soon, and does not spin."""
+        policy = ScriptedPolicy(lambda context: PolicyDecision(ask_at=0.0))
+        bench = Bench(policy=policy)
+        bench.request("a")
+        bench.clock.advance(0.01)
+        self.assertLess(len(policy.contexts), 20)
+
+    def test_open_drain(self) -> None:
+        """A policy can keep a draining model open to new requests."""
+        policy = ScriptedPolicy(lambda context: PolicyDecision(target="b", admit=True))
+        bench = Bench(policy=policy)
+        policy._decide = FifoPolicy().decide
+        bench.wake("a")
+        policy._decide = lambda context: PolicyDecision(target="b", admit=True)
+        bench.request("b")
+        self.assertEqual(bench.states()["a"], "draining")
+        self.assertIsNotNone(bench.request("a").lease)
+
+    def test_forced(self) -> None:
+        """A policy that has said its last word is not asked again before the hooks."""
+        policy = ScriptedPolicy(FifoPolicy().decide)
+        bench = Bench(policy=policy)
+        running = bench.wake("a")
+        policy._decide = lambda context: PolicyDecision(target="b", forced=True)
+        policy.contexts.clear()
+        bench.request("b")
+        running.finish()
+        self.assertEqual([context.phase for context in policy.contexts], [Phase.SETTLED])
+        self.assertEqual(bench.hooks.names()[-1], "sleep a")
+
+    def test_late_change_of_mind(self) -> None:
+        """At the point of no return a policy can still choose another target."""
+        policy = ScriptedPolicy(FifoPolicy().decide)
+        bench = Bench(["a", "b", "c"], policy=policy)
+        running = bench.wake("a")
+        bench.request("b")
+        client = bench.request("c")
+        policy._decide = lambda context: PolicyDecision(
+            target="c" if context.phase is not Phase.DRAINING else "b"
+        )
+        running.finish()
+        bench.exit()
+        bench.exit()
+        self.assertIsNotNone(client.lease)
+
+
+class GuardTests(SynchronousTestCase):
+    def test_policy_that_raises(self) -> None:
+        """Where a policy raises, first come is first served, and it is logged."""
+        bench = Bench(policy=BrokenPolicy())
+        bench.wake("a").finish()
+        client = bench.request("b")
+        bench.exit()
+        bench.exit()
+        self.assertIsNotNone(client.lease)
+        self.assertTrue(self.flushLoggedErrors(RuntimeError))
+
+    def test_stubborn_policy(self) -> None:
+        """No policy can have a switch made that nobody waits for."""
+        bench = Bench(policy=ScriptedPolicy(to_b))
+        client = bench.request("a")
+        self.assertEqual(bench.hooks.names(), [])
+        bench.request("b").leave()
+        self.assertEqual(bench.hooks.names(), ["wake b"])
+        bench.exit()
+        self.assertIsNone(client.lease)
+
+    def test_policy_that_does_not_settle(self) -> None:
+        """A policy that changes its mind over and over is asked again a second later."""
+        policy = ScriptedPolicy(FifoPolicy().decide)
+        bench = Bench(policy=policy)
+        running = bench.wake("a")
+        policy._decide = lambda context: PolicyDecision(
+            target="b" if context.phase is Phase.SETTLED else None
+        )
+        client = bench.request("b")
+        self.assertEqual(bench.events.names()[-1], "policy_unsettled")
+        policy._decide = FifoPolicy().decide
+        running.finish()
+        bench.clock.advance(1)
+        bench.exit()
+        bench.exit()
+        self.assertIsNotNone(client.lease)
+
+    def test_cool_down_cannot_be_broken(self) -> None:
+        """No policy, however forceful, puts a model to sleep before its cool-down is over."""
+        policy = ScriptedPolicy(FifoPolicy().decide)
+        bench = Bench([model_config("a", min_active_secs=30), "b"], policy=policy)
+        bench.wake("a").finish()
+        policy._decide = lambda context: PolicyDecision(target="b", forced=True, ask_at=0.0)
+        bench.request("b")
+        bench.clock.advance(29)
+        self.assertEqual(bench.states()["a"], "awake")
+        bench.clock.advance(1.1)
+        self.assertEqual(bench.states()["a"], "sleeping")
+
+    def test_bug_in_the_midst_of_a_switch(self) -> None:
+        """After a bug nobody waits for ever, and the next request is served."""
+        bench = Bench()
+
+        def broken(*arguments: object) -> None:
+            raise RuntimeError("planted")
+
+        bench.events.hook_completed = broken  # type: ignore[method-assign,assignment]  # a planted bug
+        client = bench.request("a")
+        bench.exit()
+        self.assertEqual(client.endings, 1)
+        self.assertEqual(bench.states()["a"], "unknown")
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        del bench.events.hook_completed
+        bench.clock.advance(3)
+        again = bench.request("a")
+        bench.exit()
+        self.assertIsNotNone(again.lease)
