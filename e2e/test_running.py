@@ -246,6 +246,25 @@ def test_configuration_of_2_4_0(
     assert calls == ["wake qwen", "sleep qwen", "wake facebook/opt-125m", "wake qwen"]
 
 
+def test_text_is_utf_8_in_any_locale(
+    tmp_path: Path, programs: list[Program], environment: dict[str, str]
+) -> None:
+    """What the configuration says reaches hooks in UTF-8, in a locale that knows none of it too."""
+    port = free_port()
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"port: {port}\nstate_dir: {tmp_path}/state\n"
+        "models: {mod\u00e8le-\U0001f999: {port: 1, wake: 'printf \u00fc; printenv LLMUX_MODEL', "
+        "sleep: 'true'}}\n",
+        "utf-8",
+    )
+    environment.update(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    program = start(programs, config, port, environment)
+    assert program.post("/v1/x", {"model": "mod\u00e8le-\U0001f999"})[0] == 502
+    (printed,) = (tmp_path / "state").glob("models/*/hooks.log")
+    assert printed.read_text("utf-8") == "\u00fcmod\u00e8le-\U0001f999\n"
+
+
 def _answers(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -242,62 +243,79 @@ class BackgroundTests(ProcessTests):
 
 
 class DeadlineTests(ProcessTests):
+    """Hooks past their deadline: real processes, but nobody waits for real."""
+
+    def start(self, wake: str, processes: Any = reactor) -> Deferred[HookResult]:
+        """Start a hook that has ten seconds, of a time that stands still."""
+        self.clock = VirtualClock()
+        self.place = Path(self.mktemp()).absolute()
+        self.place.mkdir()
+        models = {"llama": model_config("llama", wake=wake, wake_timeout_secs=10.0)}
+        runner = HookRunner(processes, self.clock, models, self.place / "state")
+        os.environ["PLACE"] = str(self.place)
+        self.addCleanup(os.environ.pop, "PLACE")
+        return runner.run(call())
+
+    async def ready(self) -> None:
+        """Wait until the hook says that it has come so far."""
+        await until((self.place / "ready").exists)
+
+    async def end(self, ended: Deferred[HookResult], step: float = 0.1) -> HookResult:
+        """Let time pass until the hook has ended."""
+        while not ended.called:
+            self.clock.advance(step)
+            await deferLater(reactor, 0.01)
+        return await ended
+
+    def pid(self) -> int:
+        """Read the process id that the hook has left."""
+        return int((self.place / "pid").read_text())
+
     async def test_whole_group_is_ended(self) -> None:
         """Past its deadline a hook is ended with all that it started in its group."""
-        wake = 'sleep 60 & echo $! > "$LLMUX_STATE_DIR/pid"; sleep 60'
-        scripts = Scripts(self.mktemp(), wake=wake, wake_timeout_secs=0.2)
-        result = await scripts.run()
+        ended = self.start('sleep 60 & echo $! > "$PLACE/pid"; touch "$PLACE/ready"; sleep 60')
+        await self.ready()
+        self.clock.advance(9.9)
+        self.assertTrue(runs(self.pid()))
+        result = await self.end(ended)
         self.assertTrue(result.timed_out)
         self.assertFalse(result.success)
-        await until(lambda: not runs(scripts.pid()))
+        await until(lambda: not runs(self.pid()))
 
     async def test_server_in_a_session_of_its_own_survives(self) -> None:
         """A server that a hook has put into a session of its own outlives the hook's deadline."""
-        wake = 'setsid sleep 60 & echo $! > "$LLMUX_STATE_DIR/pid"; sleep 60'
-        scripts = Scripts(self.mktemp(), wake=wake, wake_timeout_secs=0.3)
-        await scripts.run()
-        self.addCleanup(end, scripts.pid())
-        self.assertTrue(runs(scripts.pid()))
+        server = 'echo $$ > "$PLACE/pid"; touch "$PLACE/ready"; exec sleep 60'
+        ended = self.start(f"setsid sh -c '{server}' & sleep 60")
+        await self.ready()
+        self.addCleanup(end, self.pid())
+        await self.end(ended)
+        self.assertTrue(runs(self.pid()))
 
     async def test_hook_that_tidies_up(self) -> None:
         """A hook that exits 0 when it is told to end has failed all the same."""
-        wake = "trap 'echo tidy; exit 0' TERM; sleep 60 & wait"
-        result = await Scripts(self.mktemp(), wake=wake, wake_timeout_secs=0.2).run()
+        wake = "trap 'echo tidy; exit 0' TERM; touch \"$PLACE/ready\"; sleep 60 & wait"
+        ended = self.start(wake)
+        await self.ready()
+        self.clock.advance(10)
+        result = await self.end(ended, step=0.01)  # so that KILL is far away
         self.assertFalse(result.success)
         self.assertEqual((result.exit_code, result.timed_out), (0, True))
         self.assertEqual(result.output, "tidy")
 
-
-class StubbornHookTests(ProcessTests):
-    """The steps after a deadline: real processes, but nobody waits for real."""
-
-    def start(self, processes: object, wake: str) -> Deferred[HookResult]:
-        """Start a hook that has ten seconds, of a time that stands still."""
-        self.clock = VirtualClock()
-        models = {"llama": model_config("llama", wake=wake, wake_timeout_secs=10.0)}
-        runner = HookRunner(processes, self.clock, models, Path(self.mktemp()))  # type: ignore[arg-type]  # the test's own
-        return runner.run(call())
-
     async def test_killed_after_a_grace(self) -> None:
         """A hook that ignores TERM is killed five seconds later."""
-        ready = Path(self.mktemp()).absolute()
-        ended = self.start(reactor, f"trap '' TERM; touch {ready}; while :; do sleep 0.1; done")
-        await until(ready.exists)
+        ended = self.start("trap '' TERM; touch \"$PLACE/ready\"; while :; do sleep 0.1; done")
+        await self.ready()
         self.clock.advance(14.9)
         await deferLater(reactor, 0.2)
         self.assertFalse(ended.called)
-        self.clock.advance(0.2)
-        self.clock.advance(0.05)
-        while not ended.called:
-            await deferLater(reactor, 0.02)
-            self.clock.advance(0.05)
-        result = await ended
+        result = await self.end(ended)
         self.assertEqual((result.signal, result.timed_out), (signal.SIGKILL, True))
 
     async def test_given_up_when_it_hangs_in_the_kernel(self) -> None:
         """A hook whose end never comes is given up, so that others are not held up."""
         processes = SilentProcesses()
-        ended = self.start(processes, "sleep 60")
+        ended = self.start("sleep 60", processes)
         self.clock.advance(19.9)
         self.assertFalse(ended.called)
         self.clock.advance(0.2)

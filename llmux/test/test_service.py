@@ -11,6 +11,7 @@ from twisted.internet import reactor
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import SynchronousTestCase
 
+import llmux
 from llmux.config import Config
 from llmux.errors import ConfigError
 from llmux.hooks.output import LONGEST, OutputFile
@@ -103,8 +104,9 @@ class StartTests(SynchronousTestCase):
 class InterpreterTests(ProcessTests):
     async def run_python(self, program: str) -> str:
         """Run a program in an interpreter of its own and give what it prints."""
+        here = {**os.environ, "PYTHONPATH": str(Path(llmux.__file__).parents[1])}
         output, error, status = await getProcessOutputAndValue(
-            sys.executable, ["-c", program], env=os.environ
+            sys.executable, ["-c", program], env=here
         )
         self.assertEqual(status, 0, error.decode())
         printed: str = output.decode()
