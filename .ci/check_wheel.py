@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import venv
+import zipfile
 from pathlib import Path
 
 
@@ -24,6 +25,10 @@ def main(dist: str, environment: str) -> None:
     (source,) = Path(dist).glob("*.tar.gz")
     with tarfile.open(source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
+    with zipfile.ZipFile(wheel) as archive:
+        forgotten = {n for n in names if n.startswith("llmux/") and n.endswith(".py")}
+        forgotten -= set(archive.namelist())
+    assert not forgotten, f"not in {wheel.name}: {forgotten}; name their packages in setup.cfg"
     for needed in ("README.rst", "LICENSE", "llmux/py.typed", "twisted/plugins/llmux_plugin.py"):
         assert needed in names, f"{needed} is not in {source.name}"
     print("the wheel and the source distribution are complete")

@@ -49,7 +49,8 @@ class HookProcess(ProcessProtocol):
         self._pid: int | None = None
         self._exit: tuple[int | None, int | None] | None = None
         self._kill_at: float | None = None
-        self._timers: list[IDelayedCall] = []
+        self._end_timer: IDelayedCall | None = None
+        self._follow_timer: IDelayedCall | None = None
         self._result: Deferred[HookResult] = Deferred()
 
     def begin(self) -> Deferred[HookResult]:
@@ -59,8 +60,8 @@ class HookProcess(ProcessProtocol):
         :returns: fires once with the result, and does not fail.
         """
         if self._exit is None:
-            self._timers.append(self._clock.callLater(self._deadline, self._expire))
-            self._timers.append(self._clock.callLater(_POLL, self._follow))
+            self._end_timer = self._clock.callLater(self._deadline, self._expire)
+            self._follow_timer = self._clock.callLater(_POLL, self._follow)
         return self._result
 
     def connectionMade(self) -> None:
@@ -81,7 +82,7 @@ class HookProcess(ProcessProtocol):
             self._finish()
 
     def _follow(self) -> None:
-        self._timers[1] = self._clock.callLater(_POLL, self._follow)
+        self._follow_timer = self._clock.callLater(_POLL, self._follow)
         self._log_lines(last=False)
 
     def _log_lines(self, *, last: bool) -> None:
@@ -119,7 +120,7 @@ class HookProcess(ProcessProtocol):
         if ended or late >= GRACE:
             self._finish()
         else:
-            self._timers[0] = self._clock.callLater(_GROUP_POLL, self._end_group)
+            self._end_timer = self._clock.callLater(_GROUP_POLL, self._end_group)
 
     def _signal_group(self, number: int) -> bool:
         """
@@ -139,8 +140,8 @@ class HookProcess(ProcessProtocol):
         return True
 
     def _finish(self) -> None:
-        for timer in self._timers:
-            if timer.active():
+        for timer in (self._end_timer, self._follow_timer):
+            if timer is not None and timer.active():
                 timer.cancel()
         self._log_lines(last=True)
         exit_code, ended_by = self._exit or (None, None)

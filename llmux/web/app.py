@@ -107,6 +107,7 @@ class Web:
         except Exception:
             self._log.failure("a request failed in a way that nobody foresaw")
             if request.startedWriting:
+                account.how = "error"
                 await cut(request)
                 return None
             return self._end_with(request, account, InternalError(), began)
