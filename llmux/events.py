@@ -139,8 +139,8 @@ class Events:
 
         :param model: the name that the client gave.
         :param status: what the client got; 499 if it left before it got anything.
-        :param how: ``complete``, or who broke it off: ``client`` or ``backend``; or ``error``, which
-            is a bug.
+        :param how: ``complete``, or who broke it off: ``client`` or ``backend``; or ``error``: a
+            bug.
         :param waited: how long it waited for its model, in seconds.
         :param seconds: from its arrival to its end.
         """
