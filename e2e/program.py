@@ -70,6 +70,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
+                preexec_fn=_hear_interrupts,
             )
 
     def wait_until_it_serves(self) -> None:
@@ -132,6 +133,11 @@ class Program:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait(WAIT)
+
+
+def _hear_interrupts() -> None:
+    """Undo what a shell does to what it runs in the background: SIGINT would be ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Backends:
