@@ -204,12 +204,24 @@ def test_missing_configuration(tmp_path: Path, environment: dict[str, str]) -> N
     assert f"{path}: cannot be read: No such file or directory" in done.stderr
 
 
-def test_bad_option(config: Path, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--log-format", "xml", "must be one of text, json"),
+        ("--log-level", "loud", "must be one of debug, info, warn, error"),
+        ("--port", "http", "a port is a whole number"),
+        ("--port", "65536", "a port is a whole number"),
+    ],
+)
+def test_bad_option(
+    option: str, value: str, words: str, config: Path, environment: dict[str, str]
+) -> None:
     """An option that makes no sense is an error with a non-zero status."""
-    command = ["twistd", "-n", "--pidfile=", "llmux", "-c", str(config), "--log-format", "xml"]
+    command = ["twistd", "-n", "--pidfile=", "llmux", "-c", str(config), option, value]
     done = run(*command, environment=environment)
     assert done.returncode == 1
-    assert "must be one of text, json" in done.stderr
+    assert f"llmux: {option} {value}: " in done.stderr
+    assert words in done.stderr
 
 
 @pytest.mark.parametrize("ending", ["yaml", "json"])

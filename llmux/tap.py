@@ -22,6 +22,15 @@ from llmux.errors import ConfigError
 from llmux.service import LLMuxService, bind, build_app
 
 
+def _port(word: str) -> int:
+    """Read a port; twistd would tell of a bad one with status 0."""
+    try:
+        port: int = usage.portCoerce(word)
+    except ValueError:
+        _give_up(f"--port {word}: a port is a whole number from 0 to 65535; 0 takes any")
+    return port
+
+
 class Options(usage.Options):
     """What can be said on the command line; it wins over the configuration."""
 
@@ -32,7 +41,7 @@ class Options(usage.Options):
     )
     optParameters = [  # noqa: RUF012  # usage.Options wants it so
         ["config", "c", "config.yaml", "The configuration file: .yaml or .yml; others are JSON."],
-        ["port", "p", None, "The TCP port to listen on.", usage.portCoerce],
+        ["port", "p", None, "The TCP port to listen on.", _port],
         ["host", None, None, "The address to listen on."],
         ["log-format", None, "text", f"How to log: {' or '.join(logs.FORMATS)}."],
         ["log-level", None, "info", f"What to log: {', '.join(logs.LEVELS)}."],
