@@ -62,15 +62,10 @@ class Backend:
 
 
 @attrs.frozen(kw_only=True)
-class ModelConfig:
+class ModelSettings:
     """
-    One model.  What a file says for all models is worked in already.
+    What can be said for all models, and again for one.
 
-    :param name: what clients call it; it may hold ``/``.
-    :param backend: where its server listens.
-    :param wake: shell script that makes it able to serve; see the hooks' documentation.
-    :param sleep: shell script that frees its resources.
-    :param alive: shell script that exits 0 while it is healthy, or ``None``.
     :param request_timeout_secs: how long a request may wait for it; ``None``: for ever.
     :param drain_before_switch: whether requests in flight are waited for before it sleeps.
     :param min_active_secs: how long it stays awake at least.
@@ -79,17 +74,31 @@ class ModelConfig:
     :param alive_timeout_secs: the deadline of its ``alive``.
     """
 
-    name: str
-    backend: Backend
-    wake: str
-    sleep: str
-    alive: str | None = None
     request_timeout_secs: float | None = None
     drain_before_switch: bool = True
     min_active_secs: float = 0.0
     wake_timeout_secs: float = 600.0
     sleep_timeout_secs: float = 120.0
     alive_timeout_secs: float = 10.0
+
+
+@attrs.frozen(kw_only=True)
+class ModelConfig(ModelSettings):
+    """
+    One model.  What a file says for all models is worked in already.
+
+    :param name: what clients call it; it may hold ``/``.
+    :param backend: where its server listens.
+    :param wake: shell script that makes it able to serve; see the hooks' documentation.
+    :param sleep: shell script that frees its resources.
+    :param alive: shell script that exits 0 while it is healthy, or ``None``.
+    """
+
+    name: str
+    backend: Backend
+    wake: str
+    sleep: str
+    alive: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -165,18 +174,6 @@ class Config:
         return config
 
 
-@attrs.frozen
-class _Settings:
-    """The keys that can be said for all models, and again for one; the defaults are these."""
-
-    request_timeout_secs: float | None = None
-    drain_before_switch: bool = True
-    min_active_secs: float = 0.0
-    wake_timeout_secs: float = 600.0
-    sleep_timeout_secs: float = 120.0
-    alive_timeout_secs: float = 10.0
-
-
 def _read_config(top: Section, path: Path, host: str | None, port: int | None) -> Config:
     host_of_file = top.get("host", text, "127.0.0.1")
     port_of_file = top.get("port", local_port, 3000)
@@ -185,7 +182,7 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
     state_dir = top.get("state_dir", directory, None)
     policy = top.section("policy")
     hooks = top.section("hooks")
-    general = _deadlines(hooks, _switching(policy, _Settings()))
+    general = _deadlines(hooks, _switching(policy, ModelSettings()))
     name = policy.get("name", one_of(POLICIES), "fifo")
     for section in (policy, hooks):
         section.no_more()
@@ -203,7 +200,7 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
     )
 
 
-def _read_model(section: Section, general: _Settings, host: str, port: int) -> ModelConfig:
+def _read_model(section: Section, general: ModelSettings, host: str, port: int) -> ModelConfig:
     if not section.name or not section.name.isprintable():
         section.complain(None, "a model needs a name of printable characters")
     if section.name in _TAKEN_NAMES:
@@ -221,12 +218,7 @@ def _read_model(section: Section, general: _Settings, host: str, port: int) -> M
         wake=section.required("wake", hook_script, ""),
         sleep=section.required("sleep", hook_script, ""),
         alive=section.get("alive", hook_script, None),
-        request_timeout_secs=settings.request_timeout_secs,
-        drain_before_switch=settings.drain_before_switch,
-        min_active_secs=settings.min_active_secs,
-        wake_timeout_secs=settings.wake_timeout_secs,
-        sleep_timeout_secs=settings.sleep_timeout_secs,
-        alive_timeout_secs=settings.alive_timeout_secs,
+        **attrs.asdict(settings),
     )
     section.no_more()
     return model
@@ -236,7 +228,7 @@ def _is_template(section: Section) -> bool:
     """Tell a mapping that is only there to be merged into others from a model named ``x-...``."""
     if section.has("port") or section.has("url"):
         return False
-    section.ignore("wake", "sleep", "alive", *(field.name for field in attrs.fields(_Settings)))
+    section.ignore("wake", "sleep", "alive", *(field.name for field in attrs.fields(ModelSettings)))
     section.no_more()  # or a mistyped port would lose a model without a word
     return True
 
@@ -257,7 +249,7 @@ def _read_backend(section: Section) -> Backend | None:
     return None if parts is None else Backend(*parts)
 
 
-def _switching(section: Section, base: _Settings) -> _Settings:
+def _switching(section: Section, base: ModelSettings) -> ModelSettings:
     """Read the keys that stand under ``policy`` for all models, or in a model for itself."""
     return attrs.evolve(
         base,
@@ -269,7 +261,7 @@ def _switching(section: Section, base: _Settings) -> _Settings:
     )
 
 
-def _deadlines(section: Section, base: _Settings) -> _Settings:
+def _deadlines(section: Section, base: ModelSettings) -> ModelSettings:
     """Read the keys that stand under ``hooks`` for all models, or in a model for itself."""
     return attrs.evolve(
         base,

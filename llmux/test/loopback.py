@@ -109,6 +109,12 @@ class RawBackend:
         await until(lambda: len(self.wires) > number, "a connection to the backend")
         return self.wires[number]
 
+    async def asked(self, number: int = 0) -> BackendWire:
+        """Wait for a connection, and for a whole JSON body on it."""
+        wire = await self.wire(number)
+        await wire.until(b"}")
+        return wire
+
     def _close(self) -> None:
         for wire in self.wires:
             if wire.lost is None:

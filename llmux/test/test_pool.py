@@ -84,8 +84,7 @@ class ReuseTests(TestCase):
         self.backend.answer = None
         client = await self.served.client()
         client.send(http_post())
-        wire = await self.backend.wire()
-        await wire.until(b"}")
+        wire = await self.backend.asked()
         wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart")
         await client.until(b"part")
         client.abort()

@@ -198,8 +198,7 @@ class AnswerTests(TestCase):
         self.backend.answer = None
         client = await self.served.client()
         client.send(http_post())
-        wire = await self.backend.wire()
-        await wire.until(b"}")
+        wire = await self.backend.asked()
         wire.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nuntil the ")
         await client.until(b"until the ")
         wire.send(b"end")

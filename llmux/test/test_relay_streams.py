@@ -28,8 +28,7 @@ class StreamTests(TestCase):
         """Head and pieces reach the client as the backend sends them, not at the end."""
         client = await self.served.client()
         client.send(http_post())
-        wire = await self.backend.wire()
-        await wire.until(b"}")
+        wire = await self.backend.asked()
         wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         await client.until(b"\r\n\r\n")
         for piece in (b"data: one\n\n", b"data: two\n\n"):
@@ -45,8 +44,7 @@ class StreamTests(TestCase):
         client = await self.served.client()
         client.send(http_post())
         client.transport.pauseProducing()  # type: ignore[attr-defined]  # a TCP connection's
-        wire = await self.backend.wire()
-        await wire.until(b"}")
+        wire = await self.backend.asked()
         size = 64 * 1024 * 1024
         wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
         wire.transport.setTcpNoDelay(True)
@@ -66,8 +64,7 @@ class StreamTests(TestCase):
         """When the client leaves, the backend's connection is closed and the lease ends."""
         client = await self.served.client()
         client.send(http_post())
-        wire = await self.backend.wire()
-        await wire.until(b"}")
+        wire = await self.backend.asked()
         wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
         await client.until(b"one")
         client.abort()
@@ -81,8 +78,7 @@ class StreamTests(TestCase):
         """When the client leaves before the answer begins, the backend's connection is closed."""
         client = await self.served.client()
         client.send(http_post())
-        wire = await self.backend.wire()
-        await wire.until(b"}")
+        wire = await self.backend.asked()
         client.abort()
         await wire.until_lost()
         await until(lambda: not self.served.app.switcher.in_flight("a"))
@@ -96,8 +92,7 @@ class StreamTests(TestCase):
         ):
             client = await self.served.client()
             client.send(http_post())
-            wire = await self.backend.wire(len(self.backend.wires))
-            await wire.until(b"}")
+            wire = await self.backend.asked(len(self.backend.wires))
             wire.send(b"HTTP/1.1 200 OK\r\n%s\r\n%s" % (head, piece))
             await client.until(b"one")
             wire.abort()
@@ -152,8 +147,7 @@ class LeavingTests(TestCase):
         self.patch(Lease, "release", look)
         client = await self.served.client()
         client.send(http_post())
-        wire = await self.backend.wire()
-        await wire.until(b"}")
+        wire = await self.backend.asked()
         wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart")
         await client.until(b"part")
         client.abort()

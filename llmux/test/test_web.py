@@ -144,8 +144,7 @@ class ErrorTests(TestCase):
         self.backend.answer = None
         client = await self.served.client()
         client.send(http_post())
-        wire = await self.backend.wire()
-        await wire.until(b"}")
+        wire = await self.backend.asked()
         wire.send(b"HTTP/1.1 200")
         wire.abort()
         answer = await client.until_lost()
