@@ -131,14 +131,19 @@ class GuardTests(SynchronousTestCase):
         self.assertTrue(self.flushLoggedErrors(RuntimeError))
 
     def test_stubborn_policy(self) -> None:
-        """No policy can have a switch made that nobody waits for."""
-        bench = Bench(policy=ScriptedPolicy(to_b))
-        client = bench.request("a")
-        self.assertEqual(bench.hooks.names(), [])
-        bench.request("b").leave()
-        self.assertEqual(bench.hooks.names(), ["wake b"])
-        bench.exit()
-        self.assertIsNone(client.lease)
+        """No policy can have a switch made that nobody waits for, or waits for any more."""
+        policy = ScriptedPolicy(FifoPolicy().decide)
+        bench = Bench(["a", "b", "c"], policy=policy)
+        running = bench.wake("a")
+        policy._decide = lambda context: PolicyDecision(target="b", forced=True)
+        bench.request("c")
+        self.assertEqual(bench.states()["a"], "awake")
+        client = bench.request("b")
+        self.assertEqual(bench.states()["a"], "draining")
+        client.leave()
+        self.assertEqual(bench.states()["a"], "awake")
+        running.finish()
+        self.assertEqual(bench.hooks.names(), ["wake a"])
 
     def test_policy_that_does_not_settle(self) -> None:
         """A policy that changes its mind over and over is asked again a second later."""
