@@ -55,10 +55,16 @@ class Program:
     :param port: where it will listen.
     :param environment: the environment.
     :param log: takes what it prints.
+    :param cwd: where it runs, if not where the tests do.
     """
 
     def __init__(
-        self, command: list[str], port: int, environment: dict[str, str], log: Path
+        self,
+        command: list[str],
+        port: int,
+        environment: dict[str, str],
+        log: Path,
+        cwd: Path | None = None,
     ) -> None:
         self.port = port
         self.log = log
@@ -67,6 +73,7 @@ class Program:
             self.process = subprocess.Popen(
                 [str(BIN / command[0]), *command[1:]],
                 env=environment,
+                cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

@@ -133,6 +133,19 @@ def test_daemon(config: Path, tmp_path: Path, environment: dict[str, str]) -> No
     assert all(json.loads(line)["level"] for line in log.read_text().splitlines())
 
 
+def test_twist(
+    config: Path, tmp_path: Path, programs: list[Program], environment: dict[str, str]
+) -> None:
+    """`twist llmux` serves too, with its own log and without a log file of twistd's."""
+    command = ["twist", "llmux", "--config", str(config)]
+    program = Program(command, port_of(config), environment, tmp_path / "log", cwd=tmp_path)
+    programs.append(program)
+    program.wait_until_it_serves()
+    assert '"event": "listening"' in program.printed()  # twist's own format, away from a terminal
+    program.terminate()
+    assert not (tmp_path / "twistd.log").exists()
+
+
 def test_daemon_whose_port_is_taken(
     config: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:

@@ -115,12 +115,14 @@ def make_server_observer(
     """
     Make what writes log events to where twistd was told to log.
 
-    :param server_options: twistd's own options.
+    :param server_options: the options of the program that runs the service.
     :param format: one of :data:`FORMATS`.
     :param level: one of :data:`LEVELS`.
     :param call_soon: runs something in the reactor's next turn, from inside a signal handler.
     :returns: ``None`` where twistd's options say that something else takes the log.
     """
+    if "nodaemon" not in server_options:  # twist, or nobody: they have logs of their own
+        return None
     if server_options.get("logger") or server_options.get("syslog"):
         return None
     set_global_log_level(level)

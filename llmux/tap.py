@@ -85,9 +85,12 @@ def makeService(options: Options) -> IService:
     try:
         app = build_app(config, reactor)
         _hand_over(app.state_dir, server_options)
-        listening = bind(config.host, config.port)
     except ConfigError as error:
         _give_up(str(error))
+    except OSError as error:
+        _give_up(f"the state directory cannot be given to --uid and --gid: {error}")
+    try:
+        listening = bind(config.host, config.port)
     except OSError as error:
         _give_up(
             f"cannot listen on {config.host}:{config.port}: {error.strerror};"

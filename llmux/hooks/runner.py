@@ -66,9 +66,8 @@ class HookRunner:
             output = OutputFile(directory)
             process = HookProcess(self._clock, call, Follower(output), _deadline(config, call.hook))
             self._spawn(process, script, self._environment(config, call, directory), output)
-        except (
-            OSError
-        ) as error:  # no file descriptors, no memory, no disk: the model is not to blame
+        except OSError as error:
+            # no file descriptors, no memory, no disk: the model is not to blame, but was not woken
             return succeed(HookResult(seconds=0.0, error=str(error)))
         self._followed[call.model] += 1
         return process.begin().addCallback(self._ended, call.model)

@@ -261,7 +261,8 @@ class ServerObserverTests(SynchronousTestCase):
 
     def make(self, format: str = "text", level: str = "info", **options: object) -> ILogObserver:
         """Make an observer from twistd's options."""
-        observer = make_server_observer(options, format, level, self.later.append)
+        told = {"nodaemon": 0, **options}
+        observer = make_server_observer(told, format, level, self.later.append)
         assert observer is not None
         return observer
 
@@ -290,8 +291,12 @@ class ServerObserverTests(SynchronousTestCase):
         self.assertIn("give --logfile a file", str(error))
 
     def test_someone_else_logs(self) -> None:
-        """Where twistd was told that something else takes the log, that is left as it is."""
-        for options in ({"logger": "mine.observer"}, {"syslog": 1}):
+        """Where something else takes the log (twistd's --logger, twist), that is left as it is."""
+        for options in (
+            {"nodaemon": 1, "logger": "mine.observer"},
+            {"nodaemon": 1, "syslog": 1},
+            {},
+        ):
             made = make_server_observer(options, "json", "debug", self.later.append)
             self.assertIs(made, None)
 
