@@ -15,7 +15,7 @@ from llmux._version import __version__
 
 if TYPE_CHECKING:
     from llmux.clock import make_monotonic
-    from llmux.config import Backend, Config, ModelConfig, PolicyConfig
+    from llmux.config import Backend, Config, Limits, ModelConfig, PolicyConfig
     from llmux.costs import SwitchCosts
     from llmux.errors import ConfigError, LLMuxError, RequestError, SwitchError
     from llmux.hooks.contract import IHookRunner
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "llmux.clock": ("make_monotonic",),
-    "llmux.config": ("Backend", "Config", "ModelConfig", "PolicyConfig"),
+    "llmux.config": ("Backend", "Config", "Limits", "ModelConfig", "PolicyConfig"),
     "llmux.costs": ("SwitchCosts",),
     "llmux.errors": ("ConfigError", "LLMuxError", "RequestError", "SwitchError"),
     "llmux.hooks.contract": ("IHookRunner",),
@@ -64,6 +64,7 @@ __all__ = [
     "LLMuxError",
     "LLMuxService",
     "Lease",
+    "Limits",
     "ModelConfig",
     "Phase",
     "PolicyConfig",

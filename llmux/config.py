@@ -17,99 +17,57 @@ import attrs
 from llmux.document import read_document
 from llmux.errors import ConfigError, Problem
 from llmux.policy import POLICIES
-from llmux.schema import (
-    Section,
+from llmux.readers import (
+    blocked_path,
     boolean,
+    count,
     deadline,
     directory,
     hook_script,
     local_port,
     one_of,
-    optional_seconds,
-    seconds,
+    optional_count,
+    origin,
+    size,
     text,
     url,
+    writable_directory,
+)
+from llmux.schema import Section
+from llmux.settings import (
+    DEFAULT_BLOCKED_PATHS,
+    Backend,
+    Limits,
+    ModelConfig,
+    ModelSettings,
+    PolicyConfig,
 )
 
+__all__ = [
+    "DEFAULT_BLOCKED_PATHS",
+    "Backend",
+    "Config",
+    "Limits",
+    "ModelConfig",
+    "ModelSettings",
+    "PolicyConfig",
+]
+
+_POLICY = PolicyConfig()
+_LIMITS = Limits()
+_SETTINGS = {field.name: field.metadata["section"] for field in attrs.fields(ModelSettings)}
+_OF_ONE_MODEL = ("wake", "sleep", "alive", "max_concurrency")  # beside its address and settings
+_OF_ALL_MODELS = dict.fromkeys((field.name for field in attrs.fields(Limits)), "limits")
+_HOMES = {
+    **_SETTINGS,
+    **_OF_ALL_MODELS,
+    **dict.fromkeys(("url", *_OF_ONE_MODEL), "models.<name>"),
+    **dict.fromkeys(("host", "port", "state_dir", "forwarded", "blocked_paths"), ""),
+    "name": "policy",
+    "origins": "cors",
+}  # the section that each key belongs into, for whoever looks for it in another one
 _TAKEN_NAMES = ("idle", "several")  # what metrics and hooks call no model, and many
 _JSON_OR_YAML = (".yaml", ".yml")  # any other ending is JSON, as in llmux 2.4.0
-
-
-@attrs.frozen
-class Backend:
-    """
-    Where a model's inference server listens.
-
-    :param host: a name or an address; IPv6 without brackets.
-    :param port: its TCP port.
-    :param tls: whether it speaks HTTPS.
-    """
-
-    host: str
-    port: int
-    tls: bool = False
-
-    @property
-    def authority(self) -> str:
-        """``host:port``, as a ``Host`` header has it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-    @property
-    def url(self) -> str:
-        """Its address, without a path."""
-        return f"{'https' if self.tls else 'http'}://{self.authority}"
-
-
-@attrs.frozen(kw_only=True)
-class ModelSettings:
-    """
-    What can be said for all models, and again for one.
-
-    :param request_timeout_secs: how long a request may wait for it; ``None``: for ever.
-    :param drain_before_switch: whether requests in flight are waited for before it sleeps.
-    :param min_active_secs: how long it stays awake at least.
-    :param wake_timeout_secs: the deadline of its ``wake``.
-    :param sleep_timeout_secs: the deadline of its ``sleep``.
-    :param alive_timeout_secs: the deadline of its ``alive``.
-    """
-
-    request_timeout_secs: float | None = None
-    drain_before_switch: bool = True
-    min_active_secs: float = 0.0
-    wake_timeout_secs: float = 600.0
-    sleep_timeout_secs: float = 120.0
-    alive_timeout_secs: float = 10.0
-
-
-@attrs.frozen(kw_only=True)
-class ModelConfig(ModelSettings):
-    """
-    One model.  What a file says for all models is worked in already.
-
-    :param name: what clients call it; it may hold ``/``.
-    :param backend: where its server listens.
-    :param wake: shell script that makes it able to serve; see the hooks' documentation.
-    :param sleep: shell script that frees its resources.
-    :param alive: shell script that exits 0 while it is healthy, or ``None``.
-    """
-
-    name: str
-    backend: Backend
-    wake: str
-    sleep: str
-    alive: str | None = None
-
-
-@attrs.frozen(kw_only=True)
-class PolicyConfig:
-    """
-    How it is decided who gets the GPU.
-
-    :param name: one of :data:`llmux.policy.POLICIES`.
-    """
-
-    name: str = "fifo"
 
 
 @attrs.frozen(kw_only=True)
@@ -119,6 +77,10 @@ class Config:
 
     :param models: by name, in the order of the file; at least one.
     :param policy: see :class:`PolicyConfig`.
+    :param limits: see :class:`Limits`.
+    :param forwarded: whether backends are told in ``X-Forwarded-*`` who asks.
+    :param blocked_paths: what nobody may ask a backend for, and all below it.
+    :param cors_origins: origins of web pages that may ask; ``*`` for all.
     :param host: the address to listen on.
     :param port: the TCP port to listen on.
     :param state_dir: where hooks' output and other state is kept; ``None``: nowhere yet, see
@@ -127,7 +89,11 @@ class Config:
     """
 
     models: Mapping[str, ModelConfig]
-    policy: PolicyConfig = PolicyConfig()
+    policy: PolicyConfig = _POLICY
+    limits: Limits = _LIMITS
+    forwarded: bool = False
+    blocked_paths: tuple[str, ...] = DEFAULT_BLOCKED_PATHS
+    cors_origins: tuple[str, ...] = ()
     host: str = "127.0.0.1"
     port: int = 3000
     state_dir: Path | None = None
@@ -180,24 +146,55 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
     host = host_of_file if host is None else host
     port = port_of_file if port is None else port
     state_dir = top.get("state_dir", directory, None)
-    policy = top.section("policy")
-    hooks = top.section("hooks")
-    general = _deadlines(hooks, _switching(policy, ModelSettings()))
-    name = policy.get("name", one_of(POLICIES), "fifo")
-    for section in (policy, hooks):
-        section.no_more()
+    forwarded = top.get("forwarded", boolean, False)
+    blocked_paths = top.items("blocked_paths", blocked_path, DEFAULT_BLOCKED_PATHS)
+    names = ("policy", "hooks", "backend", "limits", "cors")
+    sections = {name: top.section(name) for name in names}
+    policy = PolicyConfig(name=sections["policy"].get("name", one_of(POLICIES), _POLICY.name))
+    limits = _read_limits(sections["limits"])
+    cors_origins = sections["cors"].items("origins", origin, ())
+    general = _read_settings({**sections, "": top}, ModelSettings())
+    for section in sections.values():
+        section.no_more(_HOMES)
     models: dict[str, ModelConfig] = {}
     for section in top.sections("models", "models", _is_template):
         models[section.name] = _read_model(section, general, host, port)
-    top.no_more()
+    top.no_more(_HOMES)
     return Config(
         models=models,
-        policy=PolicyConfig(name=name),
+        policy=policy,
+        limits=limits,
+        forwarded=forwarded,
+        blocked_paths=blocked_paths,
+        cors_origins=cors_origins,
         host=host,
         port=port,
         state_dir=state_dir,
         path=path,
     )
+
+
+def _read_limits(section: Section) -> Limits:
+    return Limits(
+        max_body_bytes=section.get("max_body_bytes", size, _LIMITS.max_body_bytes),
+        body_timeout_secs=section.get("body_timeout_secs", deadline, _LIMITS.body_timeout_secs),
+        spool_dir=section.get("spool_dir", writable_directory, _LIMITS.spool_dir),
+        max_connections=section.get("max_connections", count, _LIMITS.max_connections),
+    )
+
+
+def _read_settings(sections: Mapping[str, Section], base: ModelSettings) -> ModelSettings:
+    """
+    Read what can be said for all models, and again for one.
+
+    :param sections: where each section's keys stand; a model has them all in itself.
+    :param base: holds where nothing is said.
+    """
+    said = {}
+    for field in attrs.fields(ModelSettings):
+        section, reader = sections[field.metadata["section"]], field.metadata["reader"]
+        said[field.name] = section.get(field.name, reader, getattr(base, field.name))
+    return ModelSettings(**said)
 
 
 def _read_model(section: Section, general: ModelSettings, host: str, port: int) -> ModelConfig:
@@ -211,16 +208,17 @@ def _read_model(section: Section, general: ModelSettings, host: str, port: int) 
         section.complain(
             key, f"this is llmux's own address ({host}:{port}); the model needs one of its own"
         )
-    settings = _deadlines(section, _switching(section, general))
+    settings = _read_settings(dict.fromkeys(_SETTINGS.values(), section), general)
     model = ModelConfig(
         name=section.name,
         backend=backend or Backend("127.0.0.1", 1),  # complained about already
         wake=section.required("wake", hook_script, ""),
         sleep=section.required("sleep", hook_script, ""),
         alive=section.get("alive", hook_script, None),
+        max_concurrency=section.get("max_concurrency", optional_count, None),
         **attrs.asdict(settings),
     )
-    section.no_more()
+    section.no_more(_OF_ALL_MODELS)
     return model
 
 
@@ -228,8 +226,8 @@ def _is_template(section: Section) -> bool:
     """Tell a mapping that is only there to be merged into others from a model named ``x-...``."""
     if section.has("port") or section.has("url"):
         return False
-    section.ignore("wake", "sleep", "alive", *(field.name for field in attrs.fields(ModelSettings)))
-    section.no_more()  # or a mistyped port would lose a model without a word
+    section.ignore(*_OF_ONE_MODEL, *_SETTINGS)
+    section.no_more(_OF_ALL_MODELS)  # or a mistyped port would lose a model without a word
     return True
 
 
@@ -247,28 +245,6 @@ def _read_backend(section: Section) -> Backend | None:
         return None if port is None else Backend("127.0.0.1", port)
     parts = section.get("url", url, None)
     return None if parts is None else Backend(*parts)
-
-
-def _switching(section: Section, base: ModelSettings) -> ModelSettings:
-    """Read the keys that stand under ``policy`` for all models, or in a model for itself."""
-    return attrs.evolve(
-        base,
-        request_timeout_secs=section.get(
-            "request_timeout_secs", optional_seconds, base.request_timeout_secs
-        ),
-        drain_before_switch=section.get("drain_before_switch", boolean, base.drain_before_switch),
-        min_active_secs=section.get("min_active_secs", seconds, base.min_active_secs),
-    )
-
-
-def _deadlines(section: Section, base: ModelSettings) -> ModelSettings:
-    """Read the keys that stand under ``hooks`` for all models, or in a model for itself."""
-    return attrs.evolve(
-        base,
-        wake_timeout_secs=section.get("wake_timeout_secs", deadline, base.wake_timeout_secs),
-        sleep_timeout_secs=section.get("sleep_timeout_secs", deadline, base.sleep_timeout_secs),
-        alive_timeout_secs=section.get("alive_timeout_secs", deadline, base.alive_timeout_secs),
-    )
 
 
 def _is_self(backend: Backend, host: str, port: int) -> bool:

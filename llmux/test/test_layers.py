@@ -27,7 +27,7 @@ LAYERS = (
         "metrics", "policy", "statedir",
     ),
     # what the user says
-    ("config schema",),
+    ("config readers schema settings",),
     # one model
     ("lifecycle outlook admission waiting",),
     # the three that act: on models, on processes, on sockets

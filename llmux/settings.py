@@ -1,0 +1,211 @@
+"""
+What can be configured, as frozen values.
+
+A setting that can be said for all models and again for one stands in :class:`ModelSettings`, with
+the section of the file in which it is said for all of them, and with its reader.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import attrs
+
+from llmux.readers import (
+    Reader,
+    boolean,
+    count,
+    deadline,
+    optional_deadline,
+    optional_seconds,
+    seconds,
+)
+
+_Value = TypeVar("_Value")
+
+DEFAULT_BLOCKED_PATHS = (
+    # vLLM: puts the engine to sleep behind our back and runs any of its methods
+    # (VLLM_SERVER_DEV_MODE), stops generation, ends requests, scales, replaces weights and adapters
+    # that all requests are answered with, writes profiles.  Most of these ask for no API key.
+    "/sleep",
+    "/wake_up",
+    "/collective_rpc",
+    "/reset_prefix_cache",
+    "/reset_mm_cache",
+    "/reset_encoder_cache",
+    "/pause",
+    "/resume",
+    "/abort_requests",
+    "/scale_elastic_ep",
+    "/init_weight_transfer_engine",
+    "/start_weight_update",
+    "/start_draft_weight_update",
+    "/update_weights",
+    "/finish_weight_update",
+    "/v1/load_lora_adapter",
+    "/v1/unload_lora_adapter",
+    "/start_profile",
+    "/stop_profile",
+    # SGLang: gives GPU memory back and takes it again, replaces weights and adapters, drops caches,
+    # stops or slows generation, ends requests, changes settings, writes requests into files.  Its
+    # /update_weights, /start_profile and /stop_profile are above.
+    "/release_memory_occupation",
+    "/resume_memory_occupation",
+    "/update_weights_from_disk",
+    "/update_weights_from_tensor",
+    "/update_weights_from_distributed",
+    "/update_weights_from_ipc",
+    "/update_weight_version",
+    "/init_weights_update_group",
+    "/destroy_weights_update_group",
+    "/init_weights_send_group_for_remote_instance",
+    "/send_weights_to_remote_instance",
+    "/post_process_weights",
+    "/load_lora_adapter",
+    "/load_lora_adapter_from_tensors",
+    "/unload_lora_adapter",
+    "/flush_cache",
+    "/clear_hicache_storage_backend",
+    "/hicache",
+    "/pause_generation",
+    "/continue_generation",
+    "/slow_down",
+    "/abort_request",
+    "/set_internal_state",
+    "/configure_logging",
+    "/freeze_gc",
+    "/start_expert_distribution_record",
+    "/stop_expert_distribution_record",
+    "/dump_expert_distribution_record",
+    # llama.cpp: loads, unloads, downloads and deletes models (their list is at /v1/models, too),
+    # shows, saves and erases other clients' prompts, weighs adapters for all; for its web interface
+    # it runs tools and fetches any address.  Not /props: interfaces read it, and nothing can be
+    # changed there unless the server was started with --props.
+    "/models",
+    "/slots",
+    "/lora-adapters",
+    "/tools",
+    "/cors-proxy",
+)
+"""Paths that control an inference server rather than ask its model."""
+
+
+def _setting(section: str, reader: Reader[_Value], default: _Value) -> _Value:
+    """Make a setting: where it is said for all models, how it is read, what it is by default."""
+    made: _Value = attrs.field(default=default, metadata={"section": section, "reader": reader})
+    return made
+
+
+@attrs.frozen
+class Backend:
+    """
+    Where a model's inference server listens.
+
+    :param host: a name or an address; IPv6 without brackets.
+    :param port: its TCP port.
+    :param tls: whether it speaks HTTPS.
+    """
+
+    host: str
+    port: int
+    tls: bool = False
+
+    @property
+    def authority(self) -> str:
+        """``host:port``, as a ``Host`` header has it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Its address, without a path."""
+        return f"{'https' if self.tls else 'http'}://{self.authority}"
+
+
+@attrs.frozen(kw_only=True)
+class ModelSettings:
+    """
+    What can be said for all models, and again for one.  Durations are seconds.
+
+    :param request_timeout_secs: how long a request may wait for it; ``None``: for ever.
+    :param drain_before_switch: whether requests in flight are waited for before it sleeps.
+    :param min_active_secs: how long it stays awake at least.
+    :param wake_timeout_secs: the deadline of its ``wake``.
+    :param sleep_timeout_secs: the deadline of its ``sleep``.
+    :param alive_timeout_secs: the deadline of its ``alive``.
+    :param connect_timeout_secs: how long its backend may take to accept a connection.
+    :param first_byte_timeout_secs: how long it may take to begin an answer; ``None``: for ever.
+    :param idle_timeout_secs: how long it may send nothing in the midst of an answer; ``None``: for
+        ever.
+    :param reuse_secs: how long an idle connection to it is kept; 0: not at all.
+    :param client_stall_secs: how long a client may take nothing while the model is wanted to go.
+    :param tunnel_idle_secs: how long nothing may go through a tunnel to it.
+    :param max_waiting: how many requests may wait for it.
+    :param keepalive_secs: how often a client that waits for it is shown so; ``None``: never.
+    """
+
+    request_timeout_secs: float | None = _setting("policy", optional_seconds, None)
+    drain_before_switch: bool = _setting("policy", boolean, True)
+    min_active_secs: float = _setting("policy", seconds, 0.0)
+    wake_timeout_secs: float = _setting("hooks", deadline, 600.0)
+    sleep_timeout_secs: float = _setting("hooks", deadline, 120.0)
+    alive_timeout_secs: float = _setting("hooks", deadline, 10.0)
+    connect_timeout_secs: float = _setting("backend", deadline, 5.0)
+    first_byte_timeout_secs: float | None = _setting("backend", optional_deadline, None)
+    idle_timeout_secs: float | None = _setting("backend", optional_deadline, None)
+    reuse_secs: float = _setting("backend", seconds, 2.0)
+    client_stall_secs: float = _setting("limits", deadline, 120.0)
+    tunnel_idle_secs: float = _setting("limits", deadline, 300.0)
+    max_waiting: int = _setting("limits", count, 1000)
+    keepalive_secs: float | None = _setting("", optional_deadline, None)
+
+
+@attrs.frozen(kw_only=True)
+class ModelConfig(ModelSettings):
+    """
+    One model.  What a file says for all models is worked in already.
+
+    :param name: what clients call it; it may hold ``/``.
+    :param backend: where its server listens.
+    :param wake: shell script that makes it able to serve; see the hooks' documentation.
+    :param sleep: shell script that frees its resources.
+    :param alive: shell script that exits 0 while it is healthy, or ``None``.
+    :param max_concurrency: how many requests its backend gets at once; ``None``: all there are.
+    """
+
+    name: str
+    backend: Backend
+    wake: str
+    sleep: str
+    alive: str | None = None
+    max_concurrency: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class PolicyConfig:
+    """
+    How it is decided who gets the GPU.
+
+    :param name: one of :data:`llmux.policy.POLICIES`.
+    """
+
+    name: str = "fifo"
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """
+    What clients may ask of llmux itself.
+
+    :param max_body_bytes: how large the body of a request may be.
+    :param body_timeout_secs: how long nothing may come of a body, in seconds.
+    :param spool_dir: where large bodies are kept meanwhile; ``None``: in the system's temporary
+        directory.
+    :param max_connections: how many clients may be connected at once.
+    """
+
+    max_body_bytes: int = 256 * 1024 * 1024
+    body_timeout_secs: float = 60.0
+    spool_dir: Path | None = None
+    max_connections: int = 10_000

@@ -1,0 +1,116 @@
+"""Tests of ``docs/configuration.rst``: its examples are read, and it knows every key."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+
+import attrs
+import yaml
+from twisted.trial.unittest import SynchronousTestCase
+
+from llmux.config import DEFAULT_BLOCKED_PATHS, Config, Limits, ModelConfig, ModelSettings
+from llmux.test.test_config import load
+from llmux.test.test_schema import complaints
+
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.rst"
+SECTIONS = {field.name: field.metadata["section"] for field in attrs.fields(ModelSettings)}
+
+
+def below(page: str, line: str) -> str:
+    """Give the indented block below the first line of a page that ends with some words."""
+    _, found, rest = page.partition(f"{line}\n\n")
+    assert found, line
+    block = []
+    for each in rest.splitlines():
+        if each and not each.startswith("    "):
+            break
+        block.append(each)
+    return textwrap.dedent("\n".join(block))
+
+
+class ConfigurationPageTests(SynchronousTestCase):
+    """Whoever does what the page says gets what it says."""
+
+    if not PAGE.is_file():
+        skip = "there is no documentation: this is not a checkout"
+
+    def setUp(self) -> None:
+        """Read the page."""
+        self.page = PAGE.read_text("utf-8")
+        self.example = below(self.page, ".. code-block:: yaml")
+
+    def test_example(self) -> None:
+        """The complete example is taken as it is, and says what it seems to say."""
+        config = load(self.example)
+        self.assertEqual(list(config.models), ["qwen3-8b", "gemma-3-12b", "big/llama-70b"])
+        gemma, big = config.models["gemma-3-12b"], config.models["big/llama-70b"]
+        self.assertEqual((gemma.max_concurrency, gemma.max_waiting), (8, 200))
+        self.assertEqual((big.first_byte_timeout_secs, gemma.first_byte_timeout_secs), (600, 120))
+        self.assertEqual((big.max_waiting, big.keepalive_secs), (50, 15))
+        self.assertEqual(
+            (config.limits.max_body_bytes, config.limits.body_timeout_secs), (2**26, 30)
+        )
+        self.assertEqual(config.cors_origins, ("https://chat.example", "http://127.0.0.1:8080"))
+        self.assertEqual(config.blocked_paths, ("/sleep", "/wake_up", "/collective_rpc"))
+        self.assertTrue(config.forwarded)
+
+    def test_json_example(self) -> None:
+        """The example in JSON is taken as it is."""
+        example = below(self.page, ".. code-block:: json")
+        self.assertEqual(list(load(example, "config.json").models), ["qwen3-8b"])
+
+    def test_example_is_complete(self) -> None:
+        """The complete example has every key in its place."""
+        document = yaml.safe_load(self.example)
+        for key, section in SECTIONS.items():
+            self.assertIn(key, document[section] if section else document, key)
+        for field in attrs.fields(Limits):
+            self.assertIn(field.name, document["limits"])
+        self.assertIn("origins", document["cors"])
+        said = {key for model in document["models"].values() for key in model}
+        self.assertLessEqual({"max_concurrency", "alive", "url", "port"}, said)
+
+    def test_every_key(self) -> None:
+        """Every key has an entry, under its full name."""
+        keys = {f"{section}.{key}".lstrip(".") for key, section in SECTIONS.items()}
+        keys |= {f"limits.{field.name}" for field in attrs.fields(Limits)}
+        inherited = {*SECTIONS, "name", "backend"}
+        keys |= {
+            f"models.<name>.{field.name}"
+            for field in attrs.fields(ModelConfig)
+            if field.name not in inherited
+        }
+        made_of_several = {"models", "policy", "limits", "cors_origins", "path"}
+        keys |= {field.name for field in attrs.fields(Config) if field.name not in made_of_several}
+        keys |= {"models.<name>.port", "models.<name>.url", "policy.name", "cors.origins"}
+        missing = [key for key in sorted(keys) if f"\n``{key}``\n    " not in self.page]
+        self.assertEqual(missing, [])
+
+    def test_every_default(self) -> None:
+        """The defaults of numbers are those that hold."""
+        shown = {f"{section}.{key}".lstrip("."): key for key, section in SECTIONS.items()}
+        values = {name: getattr(ModelSettings(), key) for name, key in shown.items()}
+        values |= {f"limits.{key}": value for key, value in attrs.asdict(Limits()).items()}
+        del values["limits.spool_dir"]
+        for name, value in values.items():
+            entry = " ".join(below(self.page.replace(f"``{name}``\n", f"{name}\n\n"), name).split())
+            number = json.dumps(int(value) if isinstance(value, float) else value)
+            word = f"``{number}``" if number in ("null", "true", "false") else number
+            self.assertIn(f"efault {word}.", entry.replace(" (256 MiB)", ""), name)
+
+    def test_default_blocked_paths(self) -> None:
+        """The list that can be copied is the default."""
+        copied = below(self.page, "copy it and go on:\n\n    .. code-block:: yaml")
+        document = yaml.safe_load(copied.partition("\nThese are the paths")[0])
+        self.assertEqual(tuple(document["blocked_paths"]), DEFAULT_BLOCKED_PATHS)
+
+    def test_mistakes(self) -> None:
+        """The file of mistakes is complained about in the very words of the page."""
+        rest = self.page.partition("What is wrong with mine?")[2]
+        said = below(rest, "it says::").splitlines()
+        self.assertEqual(
+            complaints(below(rest, ".. code-block:: yaml"), "config.yaml"),
+            [line for line in said if line],
+        )
