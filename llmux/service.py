@@ -77,6 +77,12 @@ def build_app(config: Config, reactor: Any, registry: CollectorRegistry | None =
     events = Events()
     state_dir = state_directory(config.state_dir, config.path)
     hooks = HookRunner(reactor, reactor, config.models, state_dir)
+    clients = {
+        name: RelayClient(
+            model.backend, ConnectionPool(make_endpoint(reactor, model.backend), reactor)
+        )
+        for name, model in config.models.items()
+    }
     switcher = Switcher(
         models=config.models,
         hooks=hooks,
@@ -86,13 +92,8 @@ def build_app(config: Config, reactor: Any, registry: CollectorRegistry | None =
         metrics=metrics,
         events=events,
         costs=SwitchCosts(),
+        before_sleep=lambda name: clients[name].close_idle(),
     )
-    clients = {
-        name: RelayClient(
-            model.backend, ConnectionPool(make_endpoint(reactor, model.backend), reactor)
-        )
-        for name, model in config.models.items()
-    }
     resource = FrontDoor(Web(clients, switcher, reactor, metrics, events))
     return App(
         config=config,

@@ -12,7 +12,7 @@ All of it happens in one thread, so "the model is awake" and "the lease is count
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -57,6 +57,7 @@ class Switcher:
     :param metrics: counts what happens.
     :param events: logs what happens.
     :param costs: what was learnt before, and what will be.
+    :param before_sleep: called with a model's name right before its sleep hook starts.
     """
 
     _log = make_logger()
@@ -71,6 +72,7 @@ class Switcher:
         metrics: Metrics,
         events: Events,
         costs: SwitchCosts,
+        before_sleep: Callable[[str], None] = lambda model: None,
     ) -> None:
         self._policy = GuardedPolicy(policy)
         self._policy_name = type(policy).__name__
@@ -78,7 +80,7 @@ class Switcher:
         self._metrics = metrics
         self._events = events
         self.costs = costs
-        self._hooks = SwitchHooks(hooks, clock, costs, metrics, events)
+        self._hooks = SwitchHooks(hooks, clock, costs, metrics, events, before_sleep)
         self._admission = Admission(models, clock, self._policy, metrics, events, self._consider)
         self._models = self._admission.models
         self._outlook = Outlook(self._models, budget)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
@@ -56,6 +58,7 @@ class SwitchHooks:
     :param costs: learns from every hook that succeeds.
     :param metrics: counts them.
     :param events: logs them.
+    :param before_sleep: called with a model's name right before its sleep hook starts.
     """
 
     _hooks: IHookRunner
@@ -63,6 +66,7 @@ class SwitchHooks:
     _costs: SwitchCosts
     _metrics: Metrics
     _events: Events
+    _before_sleep: Callable[[str], None]
     _log = make_logger()
 
     async def put_to_sleep(self, switch: Switch) -> str | None:
@@ -155,6 +159,11 @@ class SwitchHooks:
             target=switch.target.name,
             reason=reason,
         )
+        if hook is Hook.SLEEP:
+            try:
+                self._before_sleep(model.name)
+            except Exception:  # what else has to be told must not stop a switch
+                self._log.failure("what is done before a model sleeps failed")
         began = self._clock.seconds()
         try:
             result = await self._hooks.run(call)

@@ -81,6 +81,7 @@ class Bench:
         self.events = RecordedEvents()
         self.costs = SwitchCosts()
         self.leases = 0
+        self.told_to_sleep: list[str] = []
         self.switcher = Switcher(
             models={config.name: config for config in configs},
             hooks=self.hooks,
@@ -90,6 +91,7 @@ class Bench:
             metrics=Metrics([config.name for config in configs], self.registry),
             events=self.events,
             costs=self.costs,
+            before_sleep=self.before_sleep,
         )
 
     def make_hooks(self, alive: frozenset[str]) -> FakeHookRunner:
@@ -102,6 +104,10 @@ class Bench:
 
     def granted(self, client: Client) -> None:
         """Do something when a client gets its lease; for subclasses."""
+
+    def before_sleep(self, model: str) -> None:
+        """Note which model is about to be put to sleep, and how many hooks ran before."""
+        self.told_to_sleep.append(f"{model} after {len(self.hooks.calls)}")
 
     def states(self) -> dict[str, str]:
         """Give the state of every model, as its name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 from twisted.internet import reactor
@@ -63,6 +64,22 @@ class ServiceTests(ProcessTests):
         self.assertEqual(failure.getErrorMessage(), "llmux is shutting down")
         gate.touch()
         await until(lambda: self.app.switcher.states()["a"].value == "awake")
+
+    async def test_connections_to_a_model_that_sleeps(self) -> None:
+        """Idle connections to a model are closed when it is put to sleep, and no others."""
+        models = {
+            name: model_config(name, wake=": wake", sleep=": sleep", max_concurrency=1)
+            for name in ("a", "b")
+        }
+        state = Path(self.mktemp()).absolute()
+        app = build_app(Config(models=models, state_dir=state), reactor)
+        closed: list[str] = []
+        for name, client in app.clients.items():
+            client.close_idle = partial(closed.append, name)  # type: ignore[method-assign]  # to see it
+        for name in models:
+            self.assertEqual(closed, [])
+            (await app.switcher.acquire(name)).release()
+        self.assertEqual(closed, ["a"])
 
     async def test_long_outputs_are_cut(self) -> None:
         """What a server prints while no hook runs is cut."""

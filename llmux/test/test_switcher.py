@@ -149,6 +149,34 @@ class SwitchTests(SynchronousTestCase):
         self.assertIsNotNone(third.lease)
         self.assertEqual(bench.hooks.names(), ["wake a", "sleep a", "wake b", "sleep b", "wake a"])
 
+    def test_others_are_told_before_a_sleep(self) -> None:
+        """Whoever keeps connections to a model is told right before its sleep hook starts."""
+        bench = Bench()
+        running = bench.wake("a")
+        bench.request("b")
+        self.assertEqual(bench.told_to_sleep, [])
+        running.finish()
+        self.assertEqual((bench.told_to_sleep, len(bench.hooks.calls)), (["a after 1"], 2))
+        bench.exit()
+        bench.exit(1)
+        self.assertEqual(bench.hooks.names()[-1], "sleep b")
+        self.assertEqual(bench.told_to_sleep, ["a after 1", "b after 3"])
+
+    def test_others_that_fail_when_they_are_told(self) -> None:
+        """What goes wrong there is logged and stops no switch."""
+
+        class Fails(Bench):
+            def before_sleep(self, model: str) -> None:
+                raise RuntimeError("planted")
+
+        bench = Fails()
+        bench.wake("a").finish()
+        client = bench.request("b")
+        bench.exit()
+        bench.exit()
+        self.assertIsNotNone(client.lease)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
     def test_no_drain_where_it_is_switched_off(self) -> None:
         """Without drain_before_switch the sleep hook runs although requests are in flight."""
         bench = Bench([model_config("a", drain_before_switch=False), "b"])
