@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from llmux.config import ModelConfig
+from llmux.costs import SwitchCosts
 from llmux.errors import SwitchError
 from llmux.events import Events
 from llmux.lease import Lease
@@ -27,6 +28,7 @@ class Admission:
     :param policy: observes who comes, leaves and ends.
     :param metrics: counts them.
     :param events: logs who waited too long.
+    :param costs: learns how long requests take.
     :param changed: called after a request has left the queue by itself, or ended.
     :ivar models: every model by name, in the order of the configuration.
     """
@@ -38,12 +40,14 @@ class Admission:
         policy: ISwitchPolicy,
         metrics: Metrics,
         events: Events,
+        costs: SwitchCosts,
         changed: Callable[[], None],
     ) -> None:
         self._clock = clock
         self._policy = policy
         self._metrics = metrics
         self._events = events
+        self._costs = costs
         self._changed = changed
         self._arrivals = itertools.count()
         self.models = {name: self._model(config) for name, config in configs.items()}
@@ -108,7 +112,9 @@ class Admission:
 
     def _released(self, lease: Lease) -> None:
         now = self._clock.seconds()
+        seconds = now - lease.granted_at
         self.models[lease.model].leases -= 1
         self._metrics.lease_released(lease.model)
-        self._policy.completed(lease.model, now, now - lease.granted_at)
+        self._costs.served(lease.model, seconds)
+        self._policy.completed(lease.model, now, seconds)
         self._changed()

@@ -1,5 +1,5 @@
 """
-What sleeping and waking cost, learnt from the hooks that ran.
+What sleeping, waking and serving cost, learnt from the hooks that ran and the answers that ended.
 
 Hooks are timed, not drains: how long a drain takes says something about the clients, not about the
 model.
@@ -28,11 +28,13 @@ class SwitchCosts:
     :ivar wake: by model, how long its wake hook takes.
     :ivar pair: by (from, to), the hooks of a switch from one model to another; a cold start is kept
         apart as ``("idle", to)``.
+    :ivar lease: by model, how long a request is at its backend, however it ends.
     """
 
     sleep: dict[str, float] = attrs.Factory(dict)
     wake: dict[str, float] = attrs.Factory(dict)
     pair: dict[tuple[str, str], float] = attrs.Factory(dict)
+    lease: dict[str, float] = attrs.Factory(dict)
 
     def slept(self, model: str, seconds: float) -> None:
         """Take in that a sleep hook succeeded after so many seconds."""
@@ -53,12 +55,17 @@ class SwitchCosts:
         """
         return _average_in(self.pair, (source, target), seconds)
 
+    def served(self, model: str, seconds: float) -> None:
+        """Take in that a lease was held for so many seconds."""
+        _average_in(self.lease, model, seconds)
+
     def as_json(self) -> dict[str, object]:
         """Give all that was learnt as plain JSON values; :meth:`from_json` takes it back."""
         return {
             "sleep": dict(self.sleep),
             "wake": dict(self.wake),
             "pair": [[source, target, cost] for (source, target), cost in self.pair.items()],
+            "lease": dict(self.lease),
         }
 
     @classmethod
@@ -69,18 +76,23 @@ class SwitchCosts:
         :raises ValueError: if it is anything else.
         """
         try:
-            sleep, wake, pair = learnt["sleep"], learnt["wake"], learnt["pair"]
-            if not isinstance(sleep, dict) or not isinstance(wake, dict):
-                raise TypeError("sleep and wake have to be objects")
+            pair = learnt["pair"]
             if not isinstance(pair, list):
                 raise TypeError("pair has to be a list")
             return cls(
-                sleep={_name(model): _cost(cost) for model, cost in sleep.items()},
-                wake={_name(model): _cost(cost) for model, cost in wake.items()},
+                sleep=_by_model(learnt["sleep"]),
+                wake=_by_model(learnt["wake"]),
                 pair={(_name(a), _name(b)): _cost(cost) for a, b, cost in pair},
+                lease=_by_model(learnt["lease"]),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"these are no costs: {error}") from error
+
+
+def _by_model(value: object) -> dict[str, float]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is no object with the costs of models")
+    return {_name(model): _cost(cost) for model, cost in value.items()}
 
 
 def _name(value: object) -> str:

@@ -81,7 +81,9 @@ class Switcher:
         self._events = events
         self.costs = costs
         self._hooks = SwitchHooks(hooks, clock, costs, metrics, events, before_sleep)
-        self._admission = Admission(models, clock, self._policy, metrics, events, self._consider)
+        self._admission = Admission(
+            models, clock, self._policy, metrics, events, costs, self._consider
+        )
         self._models = self._admission.models
         self._outlook = Outlook(self._models, budget)
         self._switch: Switch | None = None

@@ -30,6 +30,8 @@ class SwitchCostsTests(SynchronousTestCase):
         costs = SwitchCosts()
         costs.slept("a", 3.0)
         costs.woke("a", 40.0)
+        costs.served("a", 0.5)
+        self.assertEqual(costs.lease, {"a": 0.5})
         self.assertEqual(costs.switched("a", "b", 43.0), 43.0)
         self.assertEqual((costs.sleep, costs.wake), ({"a": 3.0}, {"a": 40.0}))
 
@@ -39,9 +41,11 @@ class SwitchCostsTests(SynchronousTestCase):
         for observed in (10.0, 20.0):
             costs.slept("a", observed)
             costs.woke("a", observed * 2)
+            costs.served("a", observed * 4)
             average = costs.switched("a", "b", observed * 3)
         self.assertApproximates(costs.sleep["a"], 13.0, 1e-9)
         self.assertApproximates(costs.wake["a"], 26.0, 1e-9)
+        self.assertApproximates(costs.lease["a"], 52.0, 1e-9)
         self.assertApproximates(average, 39.0, 1e-9)
         self.assertEqual(costs.pair, {("a", "b"): average})
 
@@ -75,15 +79,17 @@ class SwitchCostsTests(SynchronousTestCase):
         st.dictionaries(names, seconds),
         st.dictionaries(names, seconds),
         st.dictionaries(st.tuples(names, names), seconds),
+        st.dictionaries(names, seconds),
     )
     def test_survives_a_restart(
         self,
         sleep: dict[str, float],
         wake: dict[str, float],
         pair: dict[tuple[str, str], float],
+        lease: dict[str, float],
     ) -> None:
         """What was learnt is the same after it was written as JSON and read again."""
-        costs = SwitchCosts(sleep, wake, pair)
+        costs = SwitchCosts(sleep, wake, pair, lease)
         self.assertEqual(SwitchCosts.from_json(json.loads(json.dumps(costs.as_json()))), costs)
 
     def test_json_is_a_copy(self) -> None:
@@ -96,12 +102,18 @@ class SwitchCostsTests(SynchronousTestCase):
 
     def test_something_else(self) -> None:
         """JSON that is not what was written is refused, whatever it is."""
-        good: dict[str, object] = {"sleep": {"a": 1}, "wake": {}, "pair": [["a", "b", 1.5]]}
+        good: dict[str, object] = {
+            "sleep": {"a": 1},
+            "wake": {},
+            "pair": [["a", "b", 1.5]],
+            "lease": {},
+        }
         self.assertEqual(SwitchCosts.from_json(good).pair, {("a", "b"): 1.5})
         wrong_costs: list[object] = ["1.5", None, True, -1, float("nan"), float("inf"), 10**400, []]
         changes: list[Any] = [
             *({"sleep": {"a": cost}} for cost in wrong_costs),
             *({"wake": {"a": cost}} for cost in wrong_costs),
+            *({"lease": {"a": cost}} for cost in wrong_costs),
             *({"pair": [["a", "b", cost]]} for cost in wrong_costs),
             *({key: wrong} for key in good for wrong in (None, 3, "text")),
             {"sleep": []},
