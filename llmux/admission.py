@@ -30,6 +30,7 @@ class Admission:
     :param events: logs who waited too long.
     :param costs: learns how long requests take.
     :param changed: called after a request has left the queue by itself, or ended.
+    :param estimate: gives the seconds after which a request for a model would be served.
     :ivar models: every model by name, in the order of the configuration.
     """
 
@@ -42,6 +43,7 @@ class Admission:
         events: Events,
         costs: SwitchCosts,
         changed: Callable[[], None],
+        estimate: Callable[[str], int],
     ) -> None:
         self._clock = clock
         self._policy = policy
@@ -49,6 +51,7 @@ class Admission:
         self._events = events
         self._costs = costs
         self._changed = changed
+        self._estimate = estimate
         self._arrivals = itertools.count()
         self.models = {name: self._model(config) for name, config in configs.items()}
 
@@ -58,39 +61,47 @@ class Admission:
         self._metrics.request_queued(model.name)
         return waiter.lease
 
-    def grant(self, model: Model, waited: float | None = None) -> Lease:
+    def grant(self, model: Model, waiter: Waiter | None = None) -> Lease:
         """
         Give a lease.
 
-        :param waited: how long its request was queued, in seconds; ``None`` if it was not.
+        :param waiter: who has been taken out of the queue for it; ``None`` for a request that has
+            just come.
         """
+        now = self._clock.seconds()
+        queued = switching = 0.0
         model.leases += 1
-        self._metrics.lease_granted(model.name, waited)
-        return Lease(model.name, self._clock.seconds(), self._released)
+        if waiter is not None:
+            queued = now - waiter.arrived
+            switching = max(0.0, model.awake_since - max(model.switch_began, waiter.arrived))
+        self._metrics.lease_granted(model.name, None if waiter is None else queued)
+        return Lease(model.name, now, self._released, queued, switching)
 
     def admit_waiting(self) -> None:
-        """
-        Give all who wait for an open model a lease, in order.
-
-        Each is counted before any of them goes on.
-        """
+        """Give leases to those who wait for an open model, in order, as far as it has places."""
         for model in self.models.values():
-            if not model.admitting or not model.waiting:
-                continue
-            now = self._clock.seconds()
-            granted = []
-            for waiter in model.waiting.take_all():
-                self._metrics.request_dequeued(model.name)
-                granted.append((waiter, self.grant(model, now - waiter.arrived)))
-            for waiter, lease in granted:
-                if waiter.lease.called:  # one before it has cancelled it
-                    lease.release()
-                else:
-                    waiter.lease.callback(lease)
+            # Who gives back at once what he was given makes room for the next one here and now.  No
+            # more rounds than there are waiters: he may also come back at once, over and over.
+            for _ in range(len(model.waiting)):
+                if not model.admitting or not model.free_places:
+                    break
+                self._admit(model)
+
+    def _admit(self, model: Model) -> None:
+        """Fill the free places; each lease is counted before any of them goes on."""
+        granted = []
+        for waiter in model.waiting.take(model.free_places):
+            self._metrics.request_dequeued(model.name)
+            granted.append((waiter, self.grant(model, waiter)))
+        for waiter, lease in granted:
+            if waiter.lease.called:  # one before it has cancelled it
+                lease.release()
+            else:
+                waiter.lease.callback(lease)
 
     def refuse(self, model: Model, error: Callable[[], SwitchError]) -> None:
         """End all who wait for a model, each with an error of their own."""
-        for waiter in model.waiting.take_all():
+        for waiter in model.waiting.take():
             self._metrics.request_dequeued(model.name)
             self._policy.left(model.name, self._clock.seconds())
             if not waiter.lease.called:
@@ -106,7 +117,12 @@ class Admission:
 
         return Model(
             config=config,
-            waiting=WaitingRoom(self._clock, config.request_timeout_secs, left),
+            waiting=WaitingRoom(
+                self._clock,
+                config.request_timeout_secs,
+                left,
+                lambda: self._estimate(config.name),
+            ),
             since=self._clock.seconds(),
         )
 

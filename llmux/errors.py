@@ -116,8 +116,21 @@ class RequestTimedOut(SwitchError):
 
     status = 504
 
-    def __init__(self) -> None:
-        super().__init__("Request timed out waiting for model")
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("Request timed out waiting for model", retry_after)
+
+
+class TooManyWaiting(SwitchError):
+    """As many requests wait for the model as ``max_waiting`` allows."""
+
+    status = 429
+
+    def __init__(self, model: str, waiting: int, retry_after: int) -> None:
+        super().__init__(
+            f"Too many requests are waiting for model {model} ({waiting});"
+            f" try again in {retry_after} s",
+            retry_after,
+        )
 
 
 class ModelUnavailable(SwitchError):

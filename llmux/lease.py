@@ -14,13 +14,24 @@ class Lease:
 
     :ivar model: the model's name.
     :ivar granted_at: when it was given, in the clock's seconds.
+    :ivar queued: how long its request had waited for it, in seconds.
+    :ivar switching: for how many of these seconds the switch to its model was under way.
     """
 
-    __slots__ = ("_released", "granted_at", "model")
+    __slots__ = ("_released", "granted_at", "model", "queued", "switching")
 
-    def __init__(self, model: str, granted_at: float, released: Callable[[Lease], None]) -> None:
+    def __init__(
+        self,
+        model: str,
+        granted_at: float,
+        released: Callable[[Lease], None],
+        queued: float = 0.0,
+        switching: float = 0.0,
+    ) -> None:
         self.model = model
         self.granted_at = granted_at
+        self.queued = queued
+        self.switching = switching
         self._released: Callable[[Lease], None] | None = released
 
     def release(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import attrs
 
 from llmux.config import ModelConfig
@@ -24,7 +26,10 @@ class Model:
     :ivar since: when it entered that state, in the clock's seconds.
     :ivar awake_since: when it was last woken; a drain that is called off, or a sleep hook that
         fails, does not change it.
-    :ivar admitting: whether it gives new requests a lease at once.
+    :ivar switch_began: when the switch had begun that woke it last.
+    :ivar leaving_since: since when it is wanted to go, or has gone; ``None`` while it may stay, and
+        before it was ever woken.
+    :ivar admitting: whether it is open to new requests.
     :ivar leases: how many are held.
     :ivar waiting: the requests that wait for it.
     :ivar wake_not_before: its back-off after a wake that failed.
@@ -36,6 +41,8 @@ class Model:
     state: State = State.ASLEEP
     since: float = 0.0
     awake_since: float = 0.0
+    switch_began: float = 0.0
+    leaving_since: float | None = None
     admitting: bool = False
     leases: int = 0
     wake_not_before: float = 0.0
@@ -45,6 +52,23 @@ class Model:
     def name(self) -> str:
         """What clients call it."""
         return self.config.name
+
+    @property
+    def free_places(self) -> int:
+        """How many more leases it could give, by ``max_concurrency``."""
+        most = self.config.max_concurrency
+        return sys.maxsize if most is None else max(0, most - self.leases)
+
+    @property
+    def wanted_back_since(self) -> float | None:
+        """
+        Since when its leases are wanted back, in the clock's seconds; ``None`` while they are not.
+
+        They are while it is wanted to go, and while requests wait for one of its places.
+        """
+        if self.leaving_since is None and self.admitting and self.waiting:
+            return max(self.awake_since, self.waiting.occupied_since)
+        return self.leaving_since
 
     def enter(self, state: State, now: float) -> None:
         """
@@ -58,6 +82,10 @@ class Model:
             raise ImpossibleTransition(f"{self.name} is {self.state.value}, not {state.value} next")
         if self.state is State.WAKING and state is State.AWAKE:
             self.awake_since = now
+        if state in (State.WAKING, State.AWAKE):
+            self.leaving_since = None
+        elif self.leaving_since is None:
+            self.leaving_since = now
         self.state = state
         self.since = now
         self.admitting = state is State.AWAKE

@@ -6,7 +6,7 @@ This is what a policy sees, and what guards the rules that no policy can break.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import attrs
 
@@ -53,9 +53,28 @@ class Outlook:
             remaining = [model for model in holding if model.name not in wanted]
             if self._budget.fits(len(remaining) + 1):
                 return tuple(model for model in holding if model.name in wanted)
-        holding.sort(key=_loss)
-        names = self._budget.must_go(target.name, [model.name for model in holding])
-        return tuple(self._models[name] for name in names)
+        return self._cheapest(target, holding)
+
+    def later_victims(
+        self, target: Model, leaving: Collection[Model], coming: Model | None
+    ) -> tuple[Model, ...]:
+        """
+        Foresee who will have to go for a model when a switch that is under way has ended.
+
+        :param leaving: those that it puts to sleep.
+        :param coming: the one that it wakes, if it does.
+        """
+        holding = [
+            model
+            for model in self._models.values()
+            if model is not target
+            and (model is coming or (model.state.holds and model not in leaving))
+        ]
+        return self._cheapest(target, holding)
+
+    def _cheapest(self, target: Model, holding: list[Model]) -> tuple[Model, ...]:
+        ranked = [model.name for model in sorted(holding, key=_loss)]
+        return tuple(self._models[name] for name in self._budget.must_go(target.name, ranked))
 
     def _view(self, model: Model) -> ModelView:
         awake = model.state is State.AWAKE

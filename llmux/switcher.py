@@ -11,7 +11,6 @@ All of it happens in one thread, so "the model is awake" and "the lease is count
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -23,7 +22,8 @@ from llmux.admission import Admission
 from llmux.budget import Budget
 from llmux.config import ModelConfig
 from llmux.costs import SwitchCosts
-from llmux.errors import ModelUnavailable, ShuttingDown, UnknownModel
+from llmux.errors import ModelUnavailable, ShuttingDown, TooManyWaiting, UnknownModel
+from llmux.estimate import Estimate
 from llmux.events import Events
 from llmux.hooks.contract import IHookRunner
 from llmux.lease import Lease
@@ -33,7 +33,7 @@ from llmux.outlook import Outlook, evictable_at
 from llmux.policy.contract import ISwitchPolicy, Phase, PolicyDecision
 from llmux.policy.guard import GuardedPolicy
 from llmux.states import State
-from llmux.switching import BACKOFF, Switch, SwitchHooks
+from llmux.switching import Switch, SwitchHooks
 
 _LONGEST_DELIBERATION = 8
 """Steps per model that one event may lead to before the policy is taken to be undecided."""
@@ -82,7 +82,7 @@ class Switcher:
         self.costs = costs
         self._hooks = SwitchHooks(hooks, clock, costs, metrics, events, before_sleep)
         self._admission = Admission(
-            models, clock, self._policy, metrics, events, costs, self._consider
+            models, clock, self._policy, metrics, events, costs, self._consider, self.estimate
         )
         self._models = self._admission.models
         self._outlook = Outlook(self._models, budget)
@@ -97,9 +97,9 @@ class Switcher:
         Ask for the right to send one request to a model.
 
         :param name: the name that the client gave.
-        :returns: a Deferred that becomes the lease: at once while the model is awake, else when it
-            has been woken.  Cancelling it takes the request out of the queue there and then.  It
-            fails with a :class:`~llmux.errors.SwitchError`.
+        :returns: a Deferred that becomes the lease: at once while the model is awake and has a free
+            place, else when it has been woken and one is free.  Cancelling it takes the request out
+            of the queue there and then.  It fails with a :class:`~llmux.errors.SwitchError`.
         """
         model = self._models.get(name)
         if model is None:
@@ -108,10 +108,13 @@ class Switcher:
             return fail(ShuttingDown())
         now = self._clock.seconds()
         if not model.admitting and now < model.wake_not_before:
-            return fail(_unavailable(model, model.wake_not_before - now))
-        self._policy.arrived(name, now)
-        if model.admitting and not model.waiting:
+            return fail(self._unavailable(model))
+        if model.admitting and model.free_places and not model.waiting:
+            self._policy.arrived(name, now)
             return succeed(self._admission.grant(model))
+        if len(model.waiting) >= model.config.max_waiting:
+            return fail(TooManyWaiting(name, len(model.waiting), self.estimate(name)))
+        self._policy.arrived(name, now)
         waiting = self._admission.queue(model)
         self._consider()
         return waiting
@@ -123,6 +126,31 @@ class Switcher:
     def in_flight(self, name: str) -> int:
         """Say how many leases of a model are held."""
         return self._models[name].leases
+
+    def waiting_before(self, lease: Deferred[Lease]) -> int | None:
+        """
+        Say how many wait for the same model before a request; cheap enough to be asked often.
+
+        :param lease: what :meth:`acquire` returned.
+        :returns: ``None`` if it does not wait any more.
+        """
+        places = (model.waiting.place(lease) for model in self._models.values())
+        return next((place for place in places if place is not None), None)
+
+    def leaving_since(self, name: str) -> float | None:
+        """
+        Say since when a model's leases are wanted back, in the clock's seconds.
+
+        They are while the model is wanted to go, and while requests wait for one of its places.
+
+        :returns: ``None`` while nobody minds how long they are held.
+        """
+        return self._models[name].wanted_back_since
+
+    def estimate(self, name: str) -> int:
+        """Guess in how many seconds a request for a model would be served that comes now."""
+        now = self._clock.seconds()
+        return Estimate(self._outlook, self.costs, self._switch, now).seconds(self._models[name])
 
     def stop(self) -> None:
         """Refuse who waits and who comes, and begin no further switch; hooks that run go on."""
@@ -189,19 +217,16 @@ class Switcher:
         if not switch.target.waiting:
             self._call_off(switch, "nobody waits for it any more")
             return
-        drained = all(
-            victim.leases == 0 or not victim.config.drain_before_switch for victim in switch.victims
-        )
         if not switch.forced:
-            decision = self._ask(Phase.COMMITTING if drained else Phase.DRAINING)
+            decision = self._ask(Phase.COMMITTING if switch.drained else Phase.DRAINING)
             switch.forced = decision.forced
             if decision.target != switch.target.name:
                 self._change(switch, decision)
                 return
-            if not drained:
+            if not switch.drained:
                 self._set_alarm(decision.ask_at)
                 self._keep_open(switch, decision.admit)
-        if drained:
+        if switch.drained:
             self._commit(switch)
 
     def _change(self, switch: Switch, decision: PolicyDecision) -> None:
@@ -210,6 +235,7 @@ class Switcher:
         if (
             target is None
             or not target.waiting
+            or target.state is State.AWAKE  # and has waiters for its places
             or target in switch.victims
             or set(self._outlook.victims(target, decision.evict)) != set(switch.victims)
             or target.wake_not_before > self._clock.seconds()
@@ -257,7 +283,7 @@ class Switcher:
         now = self._clock.seconds()
         self._report(switch, error, now - switch.started, now - hooks_began)
         if error is not None:
-            self._admission.refuse(switch.target, lambda: _unavailable(switch.target, BACKOFF))
+            self._admission.refuse(switch.target, lambda: self._unavailable(switch.target))
             self._consider()  # who would not go to sleep may be serving on
             if switch.target.state is State.WAKING:
                 await self._hooks.clean_up(switch)
@@ -271,7 +297,7 @@ class Switcher:
                 model.enter(State.SLEEPING, now)
             if model.state is State.SLEEPING:
                 model.enter(State.UNKNOWN, now)
-        self._admission.refuse(switch.target, lambda: _unavailable(switch.target, BACKOFF))
+        self._admission.refuse(switch.target, lambda: self._unavailable(switch.target))
 
     def _settle(self) -> None:
         """Make the next switch possible, whatever became of this one."""
@@ -289,6 +315,12 @@ class Switcher:
         else:
             self._metrics.switch_failed(source, target)
             self._events.switch_failed(target, source, error)
+
+    def _unavailable(self, model: Model) -> ModelUnavailable:
+        return ModelUnavailable(
+            f"Model {model.name} could not be woken; the server's log says why",
+            retry_after=self.estimate(model.name),  # which includes its back-off
+        )
 
     def _ask(self, phase: Phase) -> PolicyDecision:
         target = self._switch.target.name if self._switch else None
@@ -308,10 +340,3 @@ class Switcher:
     def _ring(self) -> None:
         self._alarm = None
         self._consider()
-
-
-def _unavailable(model: Model, seconds: float) -> ModelUnavailable:
-    return ModelUnavailable(
-        f"Model {model.name} could not be woken; the server's log says why",
-        retry_after=max(1, math.ceil(seconds)),
-    )

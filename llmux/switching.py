@@ -47,6 +47,21 @@ class Switch:
             return "several"
         return self.victims[0].name if self.victims else IDLE
 
+    @property
+    def drained(self) -> bool:
+        """Whether none of the victims has a lease that is waited for."""
+        return all(
+            victim.leases == 0 or not victim.config.drain_before_switch for victim in self.victims
+        )
+
+    @property
+    def failed(self) -> bool:
+        """Whether the target could not be woken, and is cleaned up after."""
+        target = self.target
+        if target.state is State.WAKING:  # which begins when the back-off of the last one is over
+            return target.wake_not_before > target.since
+        return target.state is State.SLEEPING
+
 
 @attrs.define(eq=False)
 class SwitchHooks:
@@ -94,6 +109,7 @@ class SwitchHooks:
         result = await self._run(model, Hook.WAKE, switch, switch.reason)
         if result.success:
             self._costs.woke(model.name, result.seconds)
+            model.switch_began = switch.started
             model.enter(State.AWAKE, self._clock.seconds())
             return None
         model.wake_not_before = self._clock.seconds() + BACKOFF

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
+from itertools import islice
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -51,13 +54,16 @@ class WaitingRoom:
     """
     The queue of one model.
 
-    A waiter leaves it exactly once: with a lease (:meth:`take_all`), refused by the same way, timed
+    A waiter leaves it exactly once: with a lease (:meth:`take`), refused by the same way, timed
     out, or because its client has gone.
 
     :param clock: gives the time and the one timer that the queue needs.
     :param timeout: how long anybody may wait here, in seconds, or ``None``: for ever.
     :param left: called with each waiter that leaves without having been taken, and whether it had
         timed out.
+    :param retry_after: gives the seconds after which one that timed out may try again.
+    :ivar occupied_since: since when somebody waits here, in the clock's seconds; meaningless while
+        nobody does.
     """
 
     def __init__(
@@ -65,11 +71,16 @@ class WaitingRoom:
         clock: IReactorTime,
         timeout: float | None,
         left: Callable[[Waiter, bool], None],
+        retry_after: Callable[[], int],
     ) -> None:
         self._clock = clock
         self._timeout = timeout
         self._left = left
-        self._waiters: dict[Waiter, None] = {}  # in order of arrival, each found at once
+        self._retry_after = retry_after
+        self.occupied_since = 0.0
+        # in order of arrival; each found at once by what its client holds
+        self._waiters: dict[Deferred[Lease], Waiter] = {}
+        self._numbers: list[int] = []  # theirs, in the same order: whose index is a waiter's place
         self._sums = _Sums()
         self._timer: IDelayedCall | None = None
 
@@ -87,25 +98,45 @@ class WaitingRoom:
             number=number,
             lease=Deferred(lambda _: self._client_left(waiter)),
         )
-        self._waiters[waiter] = None
+        if not self._waiters:
+            self.occupied_since = waiter.arrived
+        self._waiters[waiter.lease] = waiter
+        self._numbers.append(number)
         self._sums.add(waiter.arrived, +1)
         self._set_timer()
         return waiter
 
-    def take_all(self) -> list[Waiter]:
-        """Empty the queue and give all that waited, in order; the caller fires their Deferreds."""
-        taken = list(self._waiters)
-        self._waiters.clear()
-        self._sums = _Sums()
+    def take(self, most: int = sys.maxsize) -> list[Waiter]:
+        """
+        Take those who have waited longest out of the queue; the caller fires their Deferreds.
+
+        :param most: how many at most.
+        :returns: who was taken, in order.
+        """
+        taken = list(islice(self._waiters.values(), most))
+        for waiter in taken:
+            del self._waiters[waiter.lease]
+            self._sums.add(waiter.arrived, -1)
+        del self._numbers[: len(taken)]
         self._set_timer()
         return taken
+
+    def place(self, lease: Deferred[Lease]) -> int | None:
+        """
+        Say how many wait before a request; it may be asked often, however many wait.
+
+        :param lease: the Deferred of its waiter.
+        :returns: ``None`` if it does not wait here.
+        """
+        waiter = self._waiters.get(lease)
+        return None if waiter is None else bisect_left(self._numbers, waiter.number)
 
     def views(self) -> Mapping[str, WaitingView]:
         """Say who waits, by class, as running sums; see :class:`WaitingView`."""
         if not self._waiters:
             return {}
         sums = self._sums
-        oldest = next(iter(self._waiters))
+        oldest = self._first()
         view = WaitingView(
             count=sums.count,
             oldest=oldest.arrived,
@@ -116,12 +147,16 @@ class WaitingRoom:
         return {INTERACTIVE: view}
 
     def _client_left(self, waiter: Waiter) -> None:
-        if waiter in self._waiters:
+        if waiter.lease in self._waiters:
             self._remove(waiter)
             self._left(waiter, False)
 
+    def _first(self) -> Waiter:
+        return next(iter(self._waiters.values()))
+
     def _remove(self, waiter: Waiter) -> None:
-        del self._waiters[waiter]
+        del self._waiters[waiter.lease]
+        del self._numbers[bisect_left(self._numbers, waiter.number)]
         self._sums.add(waiter.arrived, -1)
         self._set_timer()
 
@@ -134,7 +169,7 @@ class WaitingRoom:
                 self._timer.cancel()
                 self._timer = None
         elif self._timer is None:
-            due = next(iter(self._waiters)).arrived + self._timeout
+            due = self._first().arrived + self._timeout
             self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._expire)
 
     def _expire(self) -> None:
@@ -142,13 +177,13 @@ class WaitingRoom:
         assert self._timeout is not None
         arrived_before = self._clock.seconds() - self._timeout + _ROUNDING
         expired = []
-        for waiter in self._waiters:
+        for waiter in self._waiters.values():
             if waiter.arrived > arrived_before:
                 break
             expired.append(waiter)
         for waiter in expired:
-            if waiter in self._waiters:  # a callback of one before it may have taken it away
+            if waiter.lease in self._waiters:  # a callback of one before it may have taken it away
                 self._remove(waiter)
                 self._left(waiter, True)
-                waiter.lease.errback(RequestTimedOut())
+                waiter.lease.errback(RequestTimedOut(self._retry_after()))
         self._set_timer()

@@ -63,7 +63,9 @@ class ModelView:
     One model, as a policy may see it.
 
     :param state: see :class:`~llmux.states.State`.
-    :param waiting: by class, the requests that wait; classes with nobody are left out.
+    :param waiting: by class, the requests that wait; classes with nobody are left out.  For a model
+        that is awake they need no switch: they wait until one of its places is free
+        (``max_concurrency``).
     :param leases: how many requests are in flight.
     :param awake_since: when it became awake, in seconds; meaningless while it is not.
     :param not_before: before this time the switcher will not wake it, or, if it is awake, not put

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from zope.interface import implementer
 
-from llmux.policy.contract import ISwitchPolicy, PolicyContext, PolicyDecision
+from llmux.policy.contract import ISwitchPolicy, ModelView, Phase, PolicyContext, PolicyDecision
 from llmux.states import State
 
 
@@ -15,17 +15,26 @@ class FifoPolicy:
     """
     Whoever waits longest for a model that is not awake gets it now, and the model that leaves is
     closed to new requests.  It learns nothing.
+
+    Whoever came first is first among those, too, who wait for a place at a model that is awake
+    (``max_concurrency``): that model begins to leave when all who came earlier have their leases.
     """
 
     def decide(self, context: PolicyContext) -> PolicyDecision:
         """Choose the model of the oldest waiter."""
-        target, first = None, None
-        for name, model in context.models.items():
-            if model.state is State.AWAKE:
-                continue
-            for waiting in model.waiting.values():
-                if waiting.count and (first is None or waiting.first < first):
-                    target, first = name, waiting.first
+        asked = {
+            name: first
+            for name, model in context.models.items()
+            if model.state is not State.AWAKE and (first := _first(model)) is not None
+        }
+        if not asked:
+            return PolicyDecision()
+        target = min(asked, key=asked.__getitem__)
+        if context.phase is Phase.SETTLED:  # later on, what was begun is not begun anew
+            for name in context.models[target].evicts:
+                earlier = _first(context.models[name])
+                if earlier is not None and earlier < asked[target]:
+                    return PolicyDecision()
         return PolicyDecision(target=target)
 
     def arrived(self, model: str, now: float) -> None:
@@ -46,3 +55,8 @@ class FifoPolicy:
 
     def learn(self, learnt: Mapping[str, object]) -> None:
         """Take nothing back."""
+
+
+def _first(model: ModelView) -> int | None:
+    """Give the number of the request that has waited longest."""
+    return min((waiting.first for waiting in model.waiting.values() if waiting.count), default=None)

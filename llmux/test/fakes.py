@@ -11,7 +11,9 @@ from zope.interface import implementer
 
 from llmux.config import Backend, ModelConfig
 from llmux.hooks.contract import Hook, HookCall, HookResult, IHookRunner
+from llmux.lifecycle import Model
 from llmux.policy import ISwitchPolicy, PolicyContext, PolicyDecision
+from llmux.waiting import WaitingRoom
 
 
 def model_config(name: str, **settings: object) -> ModelConfig:
@@ -22,6 +24,12 @@ def model_config(name: str, **settings: object) -> ModelConfig:
         "sleep": f"sleep {name}",
     }
     return ModelConfig(name=name, **{**defaults, **settings})  # type: ignore[arg-type]  # the test's own
+
+
+def make_model(clock: IReactorTime, name: str = "a", **settings: object) -> Model:
+    """Make a model that is asleep, and that no switcher knows of."""
+    room = WaitingRoom(clock, None, lambda waiter, timed_out: None, lambda: 1)
+    return Model(config=model_config(name, **settings), waiting=room)
 
 
 @attrs.define(eq=False)

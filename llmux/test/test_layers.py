@@ -31,7 +31,7 @@ LAYERS = (
     # one model
     ("lifecycle outlook admission waiting",),
     # the three that act: on models, on processes, on sockets
-    ("switcher switching", "hooks", "proxy"),
+    ("switcher switching estimate", "hooks", "proxy"),
     # HTTP
     ("web",),
     # all together

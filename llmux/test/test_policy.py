@@ -24,13 +24,14 @@ from llmux.policy import (
     WaitingView,
 )
 from llmux.states import State
-from llmux.test.fakes import model_config
-from llmux.waiting import WaitingRoom
+from llmux.test.fakes import make_model
 
 NOBODY: dict[str, int] = {}
 
 
-def view(waiting: dict[str, int], state: State = State.ASLEEP) -> ModelView:
+def view(
+    waiting: dict[str, int], state: State = State.ASLEEP, evicts: tuple[str, ...] = ()
+) -> ModelView:
     """Make a model for whom, by class, the first of some requests had this number."""
     return ModelView(
         state=state,
@@ -41,7 +42,7 @@ def view(waiting: dict[str, int], state: State = State.ASLEEP) -> ModelView:
         leases=0,
         awake_since=0.0,
         not_before=0.0,
-        evicts=(),
+        evicts=evicts,
     )
 
 
@@ -117,6 +118,25 @@ class FifoPolicyTests(SynchronousTestCase):
         models = {"a": view({INTERACTIVE: 1}, State.AWAKE), "b": view({INTERACTIVE: 2})}
         self.assertEqual(self.decide(models).target, "b")
 
+    def test_earlier_requests_for_the_model_that_would_go(self) -> None:
+        """Who came earlier and waits for a place at the awake model is served before it leaves."""
+        a, b = view({INTERACTIVE: 1}, State.AWAKE), view({INTERACTIVE: 2}, evicts=("a",))
+        self.assertIsNone(self.decide({"a": a, "b": b}).target)
+        later = view({INTERACTIVE: 3}, State.AWAKE)
+        self.assertEqual(self.decide({"a": later, "b": b}).target, "b")
+        self.assertEqual(self.decide({"a": later, "b": b, "c": a}).target, "b")
+
+    def test_drain_that_has_begun(self) -> None:
+        """A drain goes on, whoever waits for a place at a model that is none of its victims."""
+        models = {
+            "a": view(NOBODY, State.DRAINING),
+            "b": view({INTERACTIVE: 2}, evicts=("c",)),
+            "c": view({INTERACTIVE: 1}, State.AWAKE),
+        }
+        for phase in (Phase.DRAINING, Phase.COMMITTING):
+            decision = FifoPolicy().decide(context(models, phase, "b"))
+            self.assertEqual(decision.target, "b", phase)
+
     def test_draining(self) -> None:
         """A model that is being drained can be wanted like any other."""
         for state in set(State) - {State.AWAKE}:
@@ -147,11 +167,7 @@ class OutlookTests(SynchronousTestCase):
         """Make three models that share a budget."""
         self.clock = VirtualClock()
         self.models = {
-            name: Model(
-                config=model_config(name, min_active_secs=10.0),
-                waiting=WaitingRoom(self.clock, None, lambda waiter, timed_out: None),
-            )
-            for name in ("a", "b", "c")
+            name: make_model(self.clock, name, min_active_secs=10.0) for name in ("a", "b", "c")
         }
 
     def outlook(self, slots: int = 1) -> Outlook:

@@ -9,8 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from llmux.clock import VirtualClock
 from llmux.lifecycle import ImpossibleTransition, Model
 from llmux.states import TRANSITIONS, State
-from llmux.test.fakes import model_config
-from llmux.waiting import WaitingRoom
+from llmux.test import fakes
 
 # Every step there is; all others are refused.
 STEPS = """\
@@ -32,10 +31,11 @@ def table() -> set[tuple[State, State]]:
     return found
 
 
-def make_model(state: State = State.ASLEEP) -> Model:
+def make_model(state: State = State.ASLEEP, *, max_concurrency: int | None = None) -> Model:
     """Make a model that is in a state."""
-    room = WaitingRoom(VirtualClock(), None, lambda waiter, timed_out: None)
-    return Model(config=model_config("a"), waiting=room, state=state)
+    model = fakes.make_model(VirtualClock(), max_concurrency=max_concurrency)
+    model.state = state
+    return model
 
 
 class StateTests(SynchronousTestCase):
@@ -112,6 +112,7 @@ class ModelTests(SynchronousTestCase):
         """Whatever is tried, a model knows since when it is in its state and when it was woken."""
         model = make_model()
         since = woken = 0.0
+        leaving: float | None = None
         for now, state in enumerate(way, 1):
             before = model.state
             try:
@@ -121,8 +122,23 @@ class ModelTests(SynchronousTestCase):
             since = float(now)
             if (before, state) == (State.WAKING, State.AWAKE):
                 woken = float(now)
+            if state in (State.WAKING, State.AWAKE):
+                leaving = None
+            elif leaving is None:
+                leaving = float(now)
+            self.assertEqual(model.leaving_since, leaving)
             self.assertEqual((model.since, model.awake_since), (since, woken))
             self.assertEqual(model.admitting, model.state is State.AWAKE)
+
+    def test_places(self) -> None:
+        """A model has as many places as the configuration says, or no end of them."""
+        model = make_model(max_concurrency=2)
+        self.assertEqual(model.free_places, 2)
+        model.leases = 1
+        self.assertEqual(model.free_places, 1)
+        model.leases = 3  # the configuration may have been another one before
+        self.assertEqual(model.free_places, 0)
+        self.assertGreater(make_model().free_places, 10**9)
 
     def test_identity(self) -> None:
         """Two models are two, however alike they are."""

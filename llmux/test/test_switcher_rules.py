@@ -20,6 +20,8 @@ from hypothesis.stateful import (
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from llmux.errors import TooManyWaiting
+from llmux.estimate import LONGEST
 from llmux.hooks.contract import Hook, HookCall, HookResult, Reason
 from llmux.states import State
 from llmux.test.fakes import FakeHookRunner, model_config
@@ -28,6 +30,14 @@ from llmux.test.switching import Bench, Client
 MODELS = ("a", "b", "c")
 TIMEOUT = 30.0  # seconds that a request for c may wait
 COOL = 20.0  # seconds that a stays awake at least
+
+limits = st.fixed_dictionaries(
+    {
+        model: st.tuples(st.sampled_from((None, 1, 2)), st.sampled_from((1000, 3)))
+        for model in MODELS
+    }
+)
+"""By model, how many may be served and how many may wait."""
 
 
 class WatchedHooks(FakeHookRunner):
@@ -69,22 +79,29 @@ class WatchedBench(Bench):
     Three models, of which a has a cool-down, b is not drained and c has a time limit.
 
     :param slots: how many may be awake at once.
+    :param limits: by model, how many may be served, and how many may wait.
     :ivar breaches: the rules that did not hold; not raised at once, for the switcher survives what
         goes wrong inside a hook runner or a client.
     :ivar memory: the models that really take up memory, or may.
     :ivar woken: since when a is awake, while it is.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, limits: dict[str, tuple[int | None, int]]) -> None:
         self.slots = slots
+        self.places = {model: places or 10**9 for model, (places, _) in limits.items()}
+        self.seats = {model: seats for model, (_, seats) in limits.items()}
         self.breaches: list[str] = []
         self.memory: set[str] = set()
         self.woken: dict[str, float] = {}
         self.clients: list[Client] = []
+        special: dict[str, dict[str, object]] = {
+            "a": {"min_active_secs": COOL},
+            "b": {"drain_before_switch": False},
+            "c": {"request_timeout_secs": TIMEOUT},
+        }
         models = [
-            model_config("a", min_active_secs=COOL),
-            model_config("b", drain_before_switch=False),
-            model_config("c", request_timeout_secs=TIMEOUT),
+            model_config(model, max_concurrency=places, max_waiting=seats, **special[model])
+            for model, (places, seats) in limits.items()
         ]
         super().__init__(models, slots=slots, alive=frozenset({"a"}))
 
@@ -116,10 +133,10 @@ class WatchedBench(Bench):
 class SwitcherMachine(RuleBasedStateMachine):
     """Everything that can happen to a switcher, in any order."""
 
-    @initialize(slots=st.integers(1, 2))
-    def begin(self, slots: int) -> None:
+    @initialize(slots=st.integers(1, 2), limits=limits)
+    def begin(self, slots: int, limits: dict[str, tuple[int | None, int]]) -> None:
         """Start with all models asleep."""
-        self.bench = WatchedBench(slots)
+        self.bench = WatchedBench(slots, limits)
         self.slots = slots
         self.asked_at: dict[Client, float] = {}
 
@@ -127,7 +144,11 @@ class SwitcherMachine(RuleBasedStateMachine):
     def arrive(self, model: str, count: int) -> None:
         """Some clients ask for a model in the same turn."""
         for _ in range(count):
+            waiting = self.bench.depth(model)
             client = self.bench.request(model)
+            if isinstance(client.error, TooManyWaiting):
+                assert waiting == self.bench.depth(model) == self.bench.seats[model]
+                continue
             self.bench.clients.append(client)
             self.asked_at[client] = self.bench.clock.seconds()
 
@@ -173,6 +194,7 @@ class SwitcherMachine(RuleBasedStateMachine):
     def no_rule_was_broken(self) -> None:
         """Nothing happened that must not."""
         assert not self.bench.breaches, self.bench.breaches
+        assert not self.bench.events.named("policy_unsettled"), "fifo changes its mind"
 
     @invariant()
     def budget_holds(self) -> None:
@@ -204,6 +226,38 @@ class SwitcherMachine(RuleBasedStateMachine):
             assert self.bench.switcher.in_flight(model) == leased
 
     @invariant()
+    def places_are_given_to_who_waits(self) -> None:
+        """No model serves more than it may, and no place is free while somebody waits for it."""
+        for model, state in self.bench.switcher.states().items():
+            free = self.bench.places[model] - self.bench.switcher.in_flight(model)
+            assert free >= 0, f"{model} serves more than it may"
+            waiting = self.bench.depth(model)
+            assert waiting <= self.bench.seats[model], f"more wait for {model} than may"
+            if state is State.AWAKE and free:
+                assert not waiting, f"somebody waits for {model}, which has a free place"
+
+    @invariant()
+    def everybody_can_be_told(self) -> None:
+        """Who waits knows how many are before him, and everybody how long it may take."""
+        switcher = self.bench.switcher
+        for model, state in switcher.states().items():
+            assert 1 <= switcher.estimate(model) <= LONGEST
+            before = [
+                switcher.waiting_before(client.waiting)
+                for client in self.waiting()
+                if client.model == model
+            ]
+            assert before == list(range(len(before)))
+            wanted_back = switcher.leaving_since(model) is not None
+            if state in (State.DRAINING, State.AWAKE):
+                assert wanted_back == (state is State.DRAINING or bool(before))
+        for client in self.in_flight():
+            assert client.lease is not None
+            waited = client.lease.granted_at - self.asked_at[client]
+            assert abs(client.lease.queued - waited) < 1e-6
+            assert 0 <= client.lease.switching <= client.lease.queued
+
+    @invariant()
     def something_is_under_way_for_who_waits(self) -> None:
         """Who waits, waits for a hook, an answer's end or a timer: nothing is stuck."""
         if self.waiting():
@@ -215,7 +269,7 @@ class SwitcherMachine(RuleBasedStateMachine):
         bench = self.bench
         for model in MODELS:
             self.arrive(model, 1)
-            for _ in range(200):
+            for _ in range(1000):
                 for client in self.in_flight():
                     self.finish_one(client)
                 for hook in list(bench.hooks.running):

@@ -18,6 +18,7 @@ from llmux.waiting import Waiter, WaitingRoom
 
 UPTIME = 1_000_000.0  # seconds: a machine's clock is not near 0, where sums are easy
 TIMEOUT = 4.0
+RETRY_AFTER = 7
 
 Step = tuple[str, Any]
 steps: st.SearchStrategy[list[Step]] = st.lists(
@@ -25,7 +26,7 @@ steps: st.SearchStrategy[list[Step]] = st.lists(
         st.tuples(st.just("add"), st.integers(1, 3)),
         st.tuples(st.just("advance"), st.integers(0, 20).map(lambda quarters: quarters / 4)),
         st.tuples(st.just("leave"), st.integers(0, 10)),
-        st.tuples(st.just("take"), st.none()),
+        st.tuples(st.just("take"), st.sampled_from((1, 2, 100))),
     ),
     max_size=30,
 )
@@ -50,8 +51,9 @@ class Bench:
         self.timeout = timeout
         self.left: list[tuple[Waiter, bool]] = []
         self.lengths: list[int] = []  # of the room, each time that somebody had left
-        self.room = WaitingRoom(self.clock, timeout, self._left)
+        self.room = WaitingRoom(self.clock, timeout, self._left, lambda: RETRY_AFTER)
         self.inside: list[Request] = []
+        self.occupied_since = 0.0
         self.all: list[Request] = []
 
     def _left(self, waiter: Waiter, timed_out: bool) -> None:
@@ -60,11 +62,15 @@ class Bench:
 
     def add(self) -> Request:
         """Let a request come."""
-        number = len(self.all)
+        number = len(self.all) * 3  # there are other models
+        if not self.inside:
+            self.occupied_since = self.clock.seconds()
         request = Request(number, self.clock.seconds(), self.room.add(number), [])
 
         def ended(failure: Failure) -> None:
             request.endings.append(type(failure.value))
+            if isinstance(failure.value, RequestTimedOut):
+                assert failure.value.retry_after == RETRY_AFTER
 
         request.waiter.lease.addErrback(ended)
         self.inside.append(request)
@@ -92,8 +98,8 @@ class Bench:
             told = [(gone[0].waiter, False)]
             assert gone[0].endings == [CancelledError]
         elif kind == "take":
-            gone = list(self.inside)
-            assert self.room.take_all() == [request.waiter for request in gone]
+            gone = self.inside[:value]
+            assert self.room.take(value) == [request.waiter for request in gone]
             assert not any(request.endings for request in gone)
         self.inside = [request for request in self.inside if request not in gone]
         assert self.left == told, (self.left, told)
@@ -104,6 +110,9 @@ class Bench:
         inside = self.inside
         assert len(self.room) == len(inside)
         assert not any(request.endings for request in inside)
+        for request in self.all:
+            place = inside.index(request) if request in inside else None
+            assert self.room.place(request.waiter.lease) == place
         assert all(len(request.endings) <= 1 for request in self.all)
         pending = self.clock.getDelayedCalls()
         if not inside:
@@ -111,6 +120,7 @@ class Bench:
             assert not pending, "a timer is left for nobody"
             return
         assert len(pending) == (self.timeout is not None), "one timer, whoever waits"
+        assert self.room.occupied_since == self.occupied_since
         ((kind, view),) = self.room.views().items()
         assert (kind, view.count) == (INTERACTIVE, len(inside))
         assert (view.oldest, view.first) == (inside[0].arrived, inside[0].number)
@@ -205,17 +215,27 @@ class WaitingRoomTests(SynchronousTestCase):
         requests = [bench.add() for _ in range(3)]
         taken: list[Waiter] = []
         requests[0].waiter.lease.addErrback(lambda _: None).addCallback(
-            lambda _: taken.extend(bench.room.take_all())
+            lambda _: taken.extend(bench.room.take())
         )
         bench.clock.advance(TIMEOUT)
         self.assertEqual(taken, [request.waiter for request in requests[1:]])
         self.assertEqual([request.endings for request in requests[1:]], [[], []])
 
+    def test_the_first_ones(self) -> None:
+        """Where there is room for some of them, those go who have waited longest."""
+        bench = Bench()
+        requests = [bench.add() for _ in range(5)]
+        requests[1].waiter.lease.cancel()
+        self.assertEqual(bench.room.take(2), [requests[0].waiter, requests[2].waiter])
+        self.assertEqual(bench.room.take(0), [])
+        places = [bench.room.place(request.waiter.lease) for request in requests]
+        self.assertEqual(places, [None, None, None, 0, 1])
+
     def test_taken_is_out(self) -> None:
         """A request that was taken can leave as it likes: the room has nothing to do with it."""
         bench = Bench()
         request = bench.add()
-        bench.room.take_all()
+        bench.room.take()
         request.waiter.lease.cancel()
         bench.clock.advance(TIMEOUT * 2)
         self.assertEqual((bench.left, request.endings), ([], [CancelledError]))

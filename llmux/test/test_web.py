@@ -163,7 +163,7 @@ class ErrorTests(TestCase):
         """A failed wake is a 503 with Retry-After, without what the hook printed."""
         served = Served(self, {"a": self.backend.address}, wake="echo secret; exit 1")
         status, message, retry_after = await self.error(http_post("a"), served)
-        self.assertEqual((status, retry_after), (503, 2))
+        self.assertEqual((status, retry_after), (503, 20))
         self.assertEqual(message, "Model a could not be woken; the server's log says why")
         self.assertEqual(served.sample("llmux_hook_failures_total", model="a", hook="wake"), 1)
 
