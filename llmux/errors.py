@@ -96,6 +96,12 @@ class NoModel(RequestError):
         super().__init__("No model specified in request")
 
 
+class BadEnvelope(RequestError):
+    """It cannot be said which model the request is for; the message says why, and where."""
+
+    status = 400
+
+
 class SwitchError(RequestError):
     """The switcher cannot give a lease."""
 

@@ -110,16 +110,22 @@ class ErrorTests(TestCase):
         """Without a model in a JSON body a request cannot go anywhere."""
         message = "No model specified in request"
         for body in (
-            b"{}", b"", b"[]", b"not json", b'{"model": 3}', b'"model"', b"\xff", b"[" * 100_000,
+            b"{}", b"", b"[]", b"not json", b'"model"', b"\xff", b"[" * 100_000,
         ):  # fmt: skip
             self.assertEqual(await self.error(http_post(body=body)), (404, message, 0))
         for target in (b"/", b"/favicon.ico", b"/%ff%0a", b"//", b"/metrics/", b"/v1/models/a"):
             self.assertEqual(await self.error(get(target)), (404, message, 0))
 
+    async def test_malformed_body(self) -> None:
+        """A JSON body that breaks before its model is refused with what is wrong, and where."""
+        status, message, _ = await self.error(http_post(body=b'{"model" 3}'))
+        self.assertEqual(status, 400)
+        self.assertEqual(message, "The JSON body is malformed at byte 9: expected ':' after a key")
+
     async def test_model_named_in_a_strange_way(self) -> None:
         """A model's name that is no proper text is refused like any other unknown one."""
         status, message, _ = await self.error(http_post(body=b'{"model": "\\ud800"}'))
-        self.assertEqual((status, message), (404, "Model not found: \ud800"))
+        self.assertEqual((status, message), (404, "Model not found: \ufffd"))
         status, message, _ = await self.error(http_post("x" * 100_000))
         self.assertLess(len(message), 300)
 

@@ -20,7 +20,7 @@ from twisted.web.server import Request
 from txaio.tx import make_logger
 
 from llmux._version import __version__
-from llmux.envelope import read_envelope
+from llmux.envelope import EnvelopeReader
 from llmux.errors import InternalError, RequestError, UnreadableBody
 from llmux.events import Events
 from llmux.metrics import CONTENT_TYPE, Metrics
@@ -124,7 +124,10 @@ class Web:
         return None
 
     async def _forward(self, request: Request, account: _Account, began: float) -> None:
-        account.model = read_envelope(_received(request)).model
+        media_type = request.getHeader(b"content-type")
+        reader = EnvelopeReader(request.uri, media_type, self._clients.__contains__)
+        reader.feed(_received(request))
+        account.model = reader.finish().model
         try:
             lease = await self._switcher.acquire(account.model)
         finally:

@@ -1,0 +1,71 @@
+"""The model that a request's target names: ``/upstream/<model>/<rest>``, or ``?model=``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import unquote_to_bytes
+
+import attrs
+
+from llmux.envelope.forms import query_models
+from llmux.envelope.scanner import LONGEST_NAME
+from llmux.errors import BadEnvelope
+
+_PREFIX = b"/upstream/"
+_MOST_SLASHES = 64  # in a model's name: each has to be tried
+
+
+@attrs.frozen
+class UpstreamTarget:
+    """
+    A target that names its model in front of the path that the backend gets.
+
+    :param model: the model; ``None`` if the path begins with none that is known.
+    :param named: the name that the client may have meant.
+    :param rest: what the backend is asked for.
+    """
+
+    model: str | None
+    named: str
+    rest: bytes
+
+
+def read_upstream(target: bytes, is_model: Callable[[str], bool]) -> UpstreamTarget | None:
+    """
+    Take the model off a target's front, and leave all else as it is.
+
+    Names may hold slashes, written as they are or encoded: the longest name that is known wins.
+
+    :param target: path and query.
+    :param is_model: tells whether there is a model of a name.
+    :returns: ``None`` if the target is not of this form.
+    """
+    if not target.startswith(_PREFIX):
+        return None
+    path, mark, query = target.removeprefix(_PREFIX).partition(b"?")
+    segments = path[: LONGEST_NAME + 1].split(b"/")[: _MOST_SLASHES + 1]
+    if len(path) > LONGEST_NAME and len(segments) <= _MOST_SLASHES:
+        segments.pop()  # it may be cut
+    for count in range(len(segments), 0, -1):
+        name = b"/".join(segments[:count])
+        model = _decoded(name)
+        if is_model(model):
+            return UpstreamTarget(model, model, (path[len(name) :] or b"/") + mark + query)
+    named = next(filter(None, segments), b"")
+    return UpstreamTarget(None, _decoded(named), target)
+
+
+def read_query(target: bytes) -> str | None:
+    """
+    Read the model in a target's query.
+
+    :raises BadEnvelope: if the query names several.
+    """
+    models = query_models(target.partition(b"?")[2])
+    if len(models) > 1:
+        raise BadEnvelope("The query names several models")
+    return models.pop().decode("utf-8", "replace") if models else None
+
+
+def _decoded(name: bytes) -> str:
+    return unquote_to_bytes(name).decode("utf-8", "replace")
