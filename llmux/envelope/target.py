@@ -43,13 +43,10 @@ def read_upstream(target: bytes, is_model: Callable[[str], bool]) -> UpstreamTar
     if not target.startswith(_PREFIX):
         return None
     path, mark, query = target.removeprefix(_PREFIX).partition(b"?")
-    segments = path[: LONGEST_NAME + 1].split(b"/")[: _MOST_SLASHES + 1]
-    if len(path) > LONGEST_NAME and len(segments) <= _MOST_SLASHES:
-        segments.pop()  # it may be cut
+    segments = path.split(b"/", _MOST_SLASHES + 1)[: _MOST_SLASHES + 1]
     for count in range(len(segments), 0, -1):
         name = b"/".join(segments[:count])
-        model = _decoded(name)
-        if is_model(model):
+        if len(name) <= LONGEST_NAME and is_model(model := _decoded(name)):
             return UpstreamTarget(model, model, (path[len(name) :] or b"/") + mark + query)
     named = next(filter(None, segments), b"")
     return UpstreamTarget(None, _decoded(named), target)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from llmux.envelope import Envelope
+from llmux.envelope.scanner import LONGEST_NAME
 from llmux.envelope.target import read_upstream
 from llmux.errors import BadEnvelope, NoModel, UnknownModel
 from llmux.test.envelopes import (
@@ -197,6 +198,10 @@ class UpstreamTests(SynchronousTestCase):
         feed(reader, b'{"model": "b"}')
         self.assertEqual(reader.model_span, (10, 13))
         self.assertEqual(make_reader(b"/upstream/a").model_span, None)
+        for body in (b'{"model": {"b": "c"}}', b'{"model": ["b"]}', b'{"model": 1, "b": ["c"]}'):
+            reader = make_reader(b"/upstream/a")
+            feed(reader, body)
+            self.assertEqual(reader.model_span, None)
 
     def test_many_slashes(self) -> None:
         """A target of many slashes costs no more than a few look-ups."""
@@ -212,7 +217,19 @@ class UpstreamTests(SynchronousTestCase):
             self.assertEqual(reader.target, rest)
             read_upstream(b"/upstream/a" + rest, is_model)
             self.assertLess(len(asked), 100)
-            self.assertLess(max(map(len, asked)), 5000)
+            self.assertLessEqual(max(map(len, asked)), LONGEST_NAME)
+        longest = "/".join("x" * 65)  # as many slashes as a name may have
+        for name, known in ((longest, longest), (longest + "/x", None)):
+            found = read_upstream(b"/upstream/" + name.encode() + b"/v1/x", name.__eq__)
+            assert found is not None
+            self.assertEqual(found.model, known)
+
+    def test_long_name(self) -> None:
+        """A name that is longer than names can be is not known, and is shown shortened."""
+        message = self.assertRaises(
+            UnknownModel, read, b"", target=b"/upstream/" + b"x" * 5000
+        ).message
+        self.assertEqual(message, "Model not found: " + "x" * 200 + "...")
 
     @given(
         st.sampled_from(sorted(MODELS)),

@@ -286,7 +286,7 @@ class UrlencodedTests(FormCase):
         """Only the field of this name counts."""
         for body in (
             b"Model=b", b"models=b", b"mode=b", b"x=model=b", b"xmodel=b", b"+model=b",
-            b"model%3Db", b"%256dodel=b",
+            b"model%3Db", b"xxxxxxxxxxxxxxxxxxxx" + b"model=b", b"%256dodel=b",
             b"model=", b"model", b"model&x", b"x;model=b", b"modelmodelmodelmodel",
         ):  # fmt: skip
             self.assert_read(body, NO_MODEL)

@@ -166,6 +166,10 @@ class JsonTests(SynchronousTestCase):
             ('{"a": +1}', 6, "expected a value"),
             ('{"a": .5}', 6, "expected a value"),
             ('{"a": trux}', 6, "expected a value"),
+            ('{"a": trux', 6, "expected a value"),
+            ('{"a": [[1, ], 2]}', 11, "expected a value"),
+            ('{"a": {"b": 1, }, "c": 2}', 15, "expected a key in double quotes"),
+            ('{"a": [{"b": 1, }, 2]}', 16, "expected a key in double quotes"),
             ('{"a": NaN}', 6, "expected a value"),
             ('{"a": -Infinity}', 6, "expected a digit after '-'"),
             ('{"a": 012}', 7, "expected ',' or '}' after a value"),
@@ -183,6 +187,15 @@ class JsonTests(SynchronousTestCase):
             ('{"a": 1 // no\n}', 8, "expected ',' or '}' after a value"),
         ):
             self.assert_malformed(body.encode(), offset, what)
+
+    def test_control_characters(self) -> None:
+        """Control characters do not stand in strings, be they long or skipped with others."""
+        for control in range(0x20):
+            for form in ('{"a": ["%c", 1], "b": 2}', '{"%c": 1, "b": 2}', '{"a": [{"%c": 1}, 2]}'):
+                body = form % control
+                what = "a control character in a string"
+                self.assert_malformed(body.encode(), body.index(chr(control)), what)
+        self.assertEqual(read(b'{"\x7f": "\x7f", "model": "a"}').model, "a")
 
     def test_not_utf_8(self) -> None:
         """Bytes that are not UTF-8 are refused where they stand, in strings and outside."""
@@ -373,7 +386,10 @@ class JsonTests(SynchronousTestCase):
             self.assertEqual(result[0], 400)
         elif result[0] == 400:
             self.assertIn("names two models", str(result[1]))
-            self.assertIn(b"m", body[end:])
+            second = int(str(result[1]).rpartition(" ")[2])
+            self.assertGreater(second, end)
+            text = body[second:].decode("utf-8", "replace")
+            self.assertEqual(json.JSONDecoder().raw_decode(text)[0], "model")
         elif pairs[-1][1]:
             assert isinstance(result[0], Envelope)
             assert isinstance(result[1], tuple)
