@@ -60,31 +60,18 @@ class RequestError(LLMuxError):
     A client's request ends here.
 
     :cvar status: the HTTP status.
+    :cvar code: tells errors of one status apart, for programs; or ``None``.
     :ivar message: one line for the client.
     :ivar retry_after: whole seconds for a ``Retry-After`` header, or ``None``.
     """
 
     status = 500
+    code: str | None = None
 
     def __init__(self, message: str, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.retry_after = retry_after
-
-
-class UnreadableBody(RequestError):
-    """The request's body could not be read."""
-
-    status = 400
-
-    def __init__(self) -> None:
-        super().__init__("Failed to read request body")
-
-
-class BadTarget(RequestError):
-    """The request's target or method cannot be passed on as it is."""
-
-    status = 400
 
 
 class NoModel(RequestError):
@@ -157,13 +144,56 @@ class InternalError(RequestError):
         super().__init__("Internal error; the server's log says more")
 
 
+class BlockedPath(RequestError):
+    """The request is for a path that the owner keeps to themselves."""
+
+    status = 403
+
+    def __init__(self) -> None:
+        super().__init__("This path is blocked here (blocked_paths)")
+
+
 class BackendError(RequestError):
-    """The backend refused the connection, or broke before it had sent a response head."""
+    """The backend did not send the head of an answer."""
 
     status = 502
 
     def __init__(self, what: str) -> None:
         super().__init__(f"Backend error: {what}")
+
+
+class BackendRefused(BackendError):
+    """No connection could be made."""
+
+    code = "backend_refused"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the connection was refused ({why})")
+
+
+class BackendClosed(BackendError):
+    """It closed the connection before it had sent anything; the request may have had its effect."""
+
+    code = "backend_closed"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"it closed the connection before answering ({why})")
+
+
+class BackendBroke(BackendError):
+    """It broke off, or sent what is not HTTP, in the midst of the head of its answer."""
+
+    code = "backend_broke"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"it broke while answering ({why})")
+
+
+class BackendTimedOut(BackendError):
+    """It took longer than it may to accept a connection, or to begin its answer."""
+
+    status = 504
+    code = "backend_timeout"
 
 
 def _shortened(text: str) -> str:

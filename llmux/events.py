@@ -126,35 +126,73 @@ class Events:
 
     def request_ended(
         self,
+        *,
+        request_id: str,
         model: str,
         method: str,
         path: str,
         status: int,
         how: str,
+        bytes_in: int,
+        bytes_out: int,
         waited: float,
+        first_byte: float | None,
         seconds: float,
     ) -> None:
         """
         Log that a request has ended.
 
         :param model: the name that the client gave.
-        :param status: what the client got; 499 if it left before it got anything.
-        :param how: ``complete``, or who broke it off: ``client`` or ``backend``; or ``error``: a
-            bug.
+        :param status: what the client got; 499 if it left before it got anything.  Where a sign of
+            life had been sent first: what it would have got.
+        :param how: ``complete``, or who broke it off: ``client``, ``backend``, ``timeout`` or
+            ``stalled``; or ``error``: a bug.
+        :param bytes_in: of the request's body.
+        :param bytes_out: of the answer's body.
         :param waited: how long it waited for its model, in seconds.
+        :param first_byte: from its arrival to the answer's head, in seconds, if there was one.
         :param seconds: from its arrival to its end.
         """
         self.log.info(
             "{method} {path} for {model}: {status}, {how} after {duration_secs} s"
-            " ({queue_secs} s waiting)",
+            " ({queue_secs} s waiting, {bytes_in} bytes in, {bytes_out} out, {request_id})",
             event="request_ended",
+            request_id=request_id,
             model=_shown(model),
             method=method,
             path=_shown(path),
             status=status,
             how=how,
+            bytes_in=bytes_in,
+            bytes_out=bytes_out,
             queue_secs=round(waited, 3),
+            first_byte_secs=None if first_byte is None else round(first_byte, 3),
             duration_secs=round(seconds, 3),
+        )
+
+    def own_path_asked(
+        self, *, request_id: str, method: str, path: str, status: int, seconds: float
+    ) -> None:
+        """Log that llmux has answered for itself; whoever watches it asks every few seconds."""
+        self.log.debug(
+            "{method} {path}: {status} after {duration_secs} s ({request_id})",
+            event="own_path_asked",
+            request_id=request_id,
+            method=method,
+            path=_shown(path),
+            status=status,
+            duration_secs=round(seconds, 3),
+        )
+
+    def connections_limited(self, wanted: int, allowed: int, open_files: int) -> None:
+        """Log that fewer clients can be connected at once than the configuration says."""
+        self.log.warn(
+            "{allowed} clients can be connected at once, not {wanted}: a process may have"
+            " {open_files} open files here; raise its hard limit (ulimit -Hn, LimitNOFILE=)",
+            event="connections_limited",
+            wanted=wanted,
+            allowed=allowed,
+            open_files=open_files,
         )
 
     def policy_unsettled(self, policy: str) -> None:

@@ -100,6 +100,17 @@ class Metrics:
             "model",
             "reason",
         )
+        self._backend_failures = counter(
+            "llmux_backend_failures_total",
+            "Requests that got no answer from their backend",
+            "model",
+            "reason",
+        )
+        self._connections_refused = Counter(
+            "llmux_connections_refused_total",
+            "Connections of clients that were one too many",
+            registry=registry,
+        )
         self._hook_duration = histogram(
             "llmux_hook_duration_seconds", "Hook script execution time", "model", "hook"
         )
@@ -151,6 +162,18 @@ class Metrics:
     def request_cut(self, model: str, reason: str) -> None:
         """Count an answer that ended before its end, and who broke it off."""
         self._requests_cut.labels(model, reason).inc()
+
+    def backend_failed(self, model: str, reason: str) -> None:
+        """
+        Count a request that got no answer.
+
+        :param reason: the error's code, such as ``backend_closed``.
+        """
+        self._backend_failures.labels(model, reason).inc()
+
+    def connection_refused(self) -> None:
+        """Count a connection that was not taken because there were too many."""
+        self._connections_refused.inc()
 
     def switch_drained(self, source: str, target: str, seconds: float) -> None:
         """Measure how long the drain of a switch took."""

@@ -14,12 +14,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.web.resource import IResource
-from twisted.web.server import Site
 from txaio.tx import make_logger
 
 from llmux.budget import Budget
-from llmux.config import Backend, Config
+from llmux.config import Backend, Config, ModelConfig
 from llmux.costs import SwitchCosts
+from llmux.descriptors import raise_limit, room_for_clients
 from llmux.events import Events
 from llmux.hooks.runner import HookRunner
 from llmux.metrics import Metrics
@@ -27,10 +27,11 @@ from llmux.policy import POLICIES
 from llmux.proxy import RelayClient
 from llmux.proxy.client import make_endpoint
 from llmux.proxy.pool import ConnectionPool
+from llmux.server.site import RelaySite
 from llmux.statedir import state_directory
 from llmux.switcher import Switcher
-from llmux.web.app import FrontDoor, Web
-from llmux.web.site import make_site
+from llmux.web.app import FrontDoor
+from llmux.web.exchange import House
 
 _CUT_INTERVAL = 5.0  # seconds between two looks at how long the hooks' output has grown
 _BACKLOG = 1024  # connections that the kernel may hold while the reactor is busy
@@ -48,7 +49,8 @@ class App:
     :ivar events: what it logs.
     :ivar clients: by model, what sends to its backend.
     :ivar hooks: runs the models' scripts.
-    :ivar resource: answers HTTP requests; to be the root of a site of :func:`make_site`'s kind.
+    :ivar resource: answers HTTP requests; it needs the requests of a
+        :class:`~llmux.server.site.RelaySite`.
     :ivar site: the same, as a factory to listen with.
     """
 
@@ -60,7 +62,7 @@ class App:
     clients: Mapping[str, RelayClient]
     hooks: HookRunner
     resource: IResource
-    site: Site
+    site: RelaySite
 
 
 def build_app(config: Config, reactor: Any, registry: CollectorRegistry | None = None) -> App:
@@ -77,12 +79,7 @@ def build_app(config: Config, reactor: Any, registry: CollectorRegistry | None =
     events = Events()
     state_dir = state_directory(config.state_dir, config.path)
     hooks = HookRunner(reactor, reactor, config.models, state_dir)
-    clients = {
-        name: RelayClient(
-            model.backend, ConnectionPool(make_endpoint(reactor, model.backend), reactor)
-        )
-        for name, model in config.models.items()
-    }
+    clients = {name: _client(model, reactor) for name, model in config.models.items()}
     switcher = Switcher(
         models=config.models,
         hooks=hooks,
@@ -94,7 +91,16 @@ def build_app(config: Config, reactor: Any, registry: CollectorRegistry | None =
         costs=SwitchCosts(),
         before_sleep=lambda name: clients[name].close_idle(),
     )
-    resource = FrontDoor(Web(clients, switcher, reactor, metrics, events))
+    resource = FrontDoor(
+        House(
+            config=config,
+            clients=clients,
+            switcher=switcher,
+            clock=reactor,
+            metrics=metrics,
+            events=events,
+        )
+    )
     return App(
         config=config,
         state_dir=state_dir,
@@ -104,8 +110,19 @@ def build_app(config: Config, reactor: Any, registry: CollectorRegistry | None =
         clients=clients,
         hooks=hooks,
         resource=resource,
-        site=make_site(resource, reactor),
+        site=RelaySite(
+            resource,
+            reactor,
+            config.limits,
+            is_model=config.models.__contains__,
+            refused=metrics.connection_refused,
+        ),
     )
+
+
+def _client(model: ModelConfig, reactor: Any) -> RelayClient:
+    endpoint = make_endpoint(reactor, model.backend, model.connect_timeout_secs)
+    return RelayClient(model.backend, ConnectionPool(endpoint, reactor, model.reuse_secs))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -153,6 +170,7 @@ class LLMuxService(Service):
     def startService(self) -> None:
         """Accept connections from now on."""
         super().startService()  # type: ignore[no-untyped-call]  # Twisted's
+        self._limit_connections()
         self._port = self._reactor.adoptStreamPort(
             self._listening.fileno(), self._listening.family, self._app.site
         )
@@ -163,6 +181,15 @@ class LLMuxService(Service):
         self._cutting.start(_CUT_INTERVAL).addErrback(
             lambda failure: self._log.failure("hooks' output is not cut any more", failure=failure)
         )
+
+    def _limit_connections(self) -> None:
+        """Take no more clients than files may be open for; they would fail in odd places."""
+        open_files = raise_limit()
+        site = self._app.site
+        allowed = room_for_clients(open_files)
+        if site.max_connections > allowed:
+            self._app.events.connections_limited(site.max_connections, allowed, open_files)
+            site.max_connections = allowed
 
     def stopService(self) -> Deferred[None]:
         """Accept nothing more, and refuse those who wait."""

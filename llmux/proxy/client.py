@@ -18,16 +18,15 @@ from twisted.internet.endpoints import (
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.components import proxyForInterface
-from twisted.web._newclient import HTTP11ClientProtocol, Request  # the only way to send any target
+from twisted.python.failure import Failure
+from twisted.web._newclient import Request, RequestNotSent  # the only way to send any target
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from llmux.config import Backend
+from llmux.proxy.connection import BackendConnection, Switched
 from llmux.proxy.pool import ConnectionPool
-
-CONNECT_TIMEOUT = 5.0
-"""Seconds that a backend may take to accept a connection."""
 
 
 class BackendResponse(proxyForInterface(IResponse)):  # type: ignore[misc]  # made at run time
@@ -44,6 +43,13 @@ class BackendResponse(proxyForInterface(IResponse)):  # type: ignore[misc]  # ma
         super().__init__(original)
         self.framing = framing
         self.abort = abort
+
+
+def _whole(connection: BackendConnection) -> Callable[[IResponse], BackendResponse]:
+    """Make what adds to an answer what Twisted's client keeps for itself."""
+    transport: Any = connection.transport
+    parser: Any = connection._parser  # which alone knows the headers that it set aside
+    return lambda response: BackendResponse(response, parser.connHeaders, transport.abortConnection)
 
 
 @implementer(IAgent)
@@ -76,17 +82,15 @@ class BackendAgent:
         target = uri.removeprefix(self._base)
         request = Request(method, target, headers or Headers(), bodyProducer, persistent=True)
 
-        def send(connection: HTTP11ClientProtocol) -> Deferred[IResponse]:
+        def send(connection: BackendConnection) -> Deferred[IResponse]:
             answered: Deferred[IResponse] = connection.request(request)
-            transport: Any = connection.transport
-            parser: Any = connection._parser  # which alone knows the headers that it set aside
-            return answered.addCallback(
-                lambda response: BackendResponse(
-                    response, parser.connHeaders, transport.abortConnection
-                )
-            )
+            return answered.addCallback(_whole(connection))
 
-        return self._pool.get().addCallback(send)
+        def send_anew(failure: Failure) -> Deferred[IResponse]:
+            failure.trap(RequestNotSent)  # nothing of it has been handed to the transport
+            return self._pool.connect().addCallback(send)
+
+        return self._pool.get().addCallback(send).addErrback(send_anew)
 
 
 class RelayClient(HTTPClient):
@@ -121,24 +125,48 @@ class RelayClient(HTTPClient):
         answered = self._agent.request(method, self._base + target, headers, body)
         return answered.addCallback(_Response, self._cookiejar)
 
+    def upgrade(self, target: bytes, headers: Headers) -> Deferred[Switched | _Response]:
+        """
+        Ask for another protocol, on a connection of its own.
+
+        :param target: path and query, as they go into the request line.
+        :param headers: all of them, ``Connection`` and ``Upgrade`` too.
+        :returns: what the backend made of it.
+        """
+        request = Request(b"GET", target, headers, None, persistent=True)
+
+        def send(connection: BackendConnection) -> Deferred[Switched | _Response]:
+            upgraded = connection.upgrade(request)
+            whole = _whole(connection)
+
+            def take(answer: Switched | IResponse) -> Switched | _Response:
+                if isinstance(answer, Switched):
+                    return answer
+                return _Response(whole(answer), self._cookiejar)
+
+            return upgraded.addCallback(take)
+
+        return self._pool.connect().addCallback(send)
+
     def close_idle(self) -> None:
         """Close the connections on which nothing is under way."""
         self._pool.close()
 
 
-def make_endpoint(reactor: Any, backend: Backend) -> IStreamClientEndpoint:
+def make_endpoint(reactor: Any, backend: Backend, timeout: float) -> IStreamClientEndpoint:
     """
     Make the endpoint of a backend; a literal address is not looked up.
 
     :param reactor: connects, and for a name looks it up.
+    :param timeout: seconds that the backend may take to accept a connection.
     """
     endpoint: IStreamClientEndpoint
     if isIPAddress(backend.host):
-        endpoint = TCP4ClientEndpoint(reactor, backend.host, backend.port, CONNECT_TIMEOUT)
+        endpoint = TCP4ClientEndpoint(reactor, backend.host, backend.port, timeout)
     elif isIPv6Address(backend.host):
-        endpoint = TCP6ClientEndpoint(reactor, backend.host, backend.port, CONNECT_TIMEOUT)
+        endpoint = TCP6ClientEndpoint(reactor, backend.host, backend.port, timeout)
     else:
-        endpoint = HostnameEndpoint(reactor, backend.host, backend.port, CONNECT_TIMEOUT)
+        endpoint = HostnameEndpoint(reactor, backend.host, backend.port, timeout)
     if backend.tls:
         endpoint = wrapClientTLS(optionsForClientTLS(backend.host), endpoint)
     return endpoint

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
-from twisted.web._newclient import HTTP11ClientProtocol  # what Agent itself uses
 
-REUSE_SECS = 2.0
-"""Seconds that an idle connection is kept: well below what servers wait before they close one."""
+from llmux.proxy.connection import BackendConnection
 
 
 @attrs.define(eq=False)
@@ -24,41 +21,91 @@ class ConnectionPool:
     Unlike :class:`twisted.web.client.HTTPConnectionPool` it keeps as many as there were requests at
     once, and looks at a connection's socket before it hands it out: a server that closed it a
     moment ago would otherwise swallow a request (https://github.com/twisted/twisted/issues/7843).
+    A backend that was seen closing one without having announced it (llama-server does so after each
+    stream) gets a new connection for each request, until :meth:`close`: the next time its closing
+    might be on its way while a request goes out.
 
     :param endpoint: connects to the backend.
     :param clock: limits how long a connection is kept.
+    :param reuse_secs: for so long; 0 keeps none.
+    :ivar closes_silently: whether the backend was seen doing that.
     """
 
     _endpoint: IStreamClientEndpoint
     _clock: IReactorTime
-    _idle: dict[HTTP11ClientProtocol, IDelayedCall] = attrs.Factory(dict)
+    _reuse_secs: float
+    closes_silently: bool = attrs.field(default=False, init=False)
+    _idle: dict[BackendConnection, IDelayedCall] = attrs.field(factory=dict, init=False)
 
-    def get(self) -> Deferred[HTTP11ClientProtocol]:
+    def get(self) -> Deferred[BackendConnection]:
         """Give a connection for one request; it comes back by itself when it can be reused."""
         while self._idle:
             connection, timer = self._idle.popitem()
             timer.cancel()
-            if connection.state == "QUIESCENT" and _is_silent(connection):
+            if connection.state == "QUIESCENT" and self._is_silent(connection):
                 return succeed(connection)
             connection.abort()
-        connected: Deferred[HTTP11ClientProtocol] = self._endpoint.connect(  # type: ignore[assignment]  # what the factory builds
-            _ConnectionFactory(self._put)
-        )
+        return self.connect()
+
+    def connect(self) -> Deferred[BackendConnection]:
+        """Give a new connection."""
+        connected: Deferred[BackendConnection] = self._endpoint.connect(_ConnectionFactory(self))  # type: ignore[assignment]  # what the factory builds
         return connected
 
     def close(self) -> None:
-        """Close all that are idle."""
+        """Close all that are idle, and forget how the backend behaves: another may come."""
+        self.closes_silently = False
+        self._close_idle()
+
+    def put(self, connection: BackendConnection) -> None:
+        """Take a connection back."""
+        if self.closes_silently or not self._reuse_secs:
+            connection.abort()
+        else:
+            self._idle[connection] = self._clock.callLater(
+                self._reuse_secs, self._expire, connection
+            )
+
+    def closed_idle(self, connection: BackendConnection) -> None:
+        """Learn from a connection that the backend has closed while it was idle."""
+        timer = self._idle.pop(connection, None)
+        if timer is not None:  # else it was closed by ourselves
+            timer.cancel()
+            self._closing_seen()
+
+    def _closing_seen(self) -> None:
+        self.closes_silently = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         while self._idle:
             connection, timer = self._idle.popitem()
             timer.cancel()
             connection.abort()
 
-    def _put(self, connection: HTTP11ClientProtocol) -> None:
-        self._idle[connection] = self._clock.callLater(REUSE_SECS, self._expire, connection)
-
-    def _expire(self, connection: HTTP11ClientProtocol) -> None:
+    def _expire(self, connection: BackendConnection) -> None:
         del self._idle[connection]
         connection.abort()
+
+    def _is_silent(self, connection: BackendConnection) -> bool:
+        """
+        Look whether nothing has come since the last answer: no end of file above all.
+
+        The kernel may know of it before the reactor has told us.
+        """
+        transport: Any = connection.transport
+        encrypted = getattr(transport, "transport", None)  # TLS wraps what has the socket
+        handle = (encrypted or transport).getHandle()
+        try:
+            pending = handle.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if pending == b"":
+            self._closing_seen()
+            return False
+        return encrypted is not None  # TLS has messages of its own (tickets)
 
 
 class _ConnectionFactory(Factory):
@@ -66,26 +113,8 @@ class _ConnectionFactory(Factory):
 
     noisy = False
 
-    def __init__(self, quiescent: Callable[[HTTP11ClientProtocol], None]) -> None:
-        self._quiescent = quiescent
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
 
-    def buildProtocol(self, addr: IAddress | None) -> HTTP11ClientProtocol:
-        return HTTP11ClientProtocol(self._quiescent)
-
-
-def _is_silent(connection: HTTP11ClientProtocol) -> bool:
-    """
-    Look whether nothing has come from the server since the last answer: no end of file above all.
-
-    The kernel may know of it before the reactor has told us.
-    """
-    transport: Any = connection.transport
-    encrypted = getattr(transport, "transport", None)  # TLS wraps the transport that has the socket
-    handle = (encrypted or transport).getHandle()
-    try:
-        pending = handle.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return encrypted is not None and pending != b""  # TLS has messages of its own (tickets)
+    def buildProtocol(self, addr: IAddress | None) -> BackendConnection:
+        return BackendConnection(self._pool.put, self._pool.closed_idle)

@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, BinaryIO
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+import attrs
 from treq.response import _Response
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
-from twisted.internet.interfaces import IConsumer, IPushProducer
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    DNSLookupError,
+    TimeoutError,
+)
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from twisted.web.client import (
+from twisted.web._newclient import (
     RequestGenerationFailed,
     RequestTransmissionFailed,
     ResponseFailed,
+    ResponseNeverReceived,
 )
 from twisted.web.http import NO_BODY_CODES
-from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
-from twisted.web.server import Request
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import UNKNOWN_LENGTH
 from zope.interface import implementer
 
-from llmux.errors import BackendError, BadTarget
-from llmux.headers import for_backend, for_client
+from llmux.config import ModelSettings
+from llmux.errors import BackendBroke, BackendClosed, BackendRefused, BackendTimedOut
+from llmux.headers import for_client
+from llmux.proxy.body import SpooledBody
 from llmux.proxy.client import BackendResponse, RelayClient
+from llmux.proxy.stall import StalledClient
+from llmux.proxy.watchdog import Watchdog
+from llmux.server.request import RelayRequest
 
+_Head = TypeVar("_Head")
 _BROKEN = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
-_CHUNK = 64 * 1024  # bytes read from a request's body at once
+_NOT_ANSWERED = (RequestTransmissionFailed, ResponseNeverReceived)
 
 
 class Ending(enum.Enum):
@@ -37,102 +51,166 @@ class Ending(enum.Enum):
     """The client left."""
     BACKEND = "backend"
     """The backend broke off."""
+    TIMEOUT = "timeout"
+    """The backend sent nothing for too long, or nothing went through a tunnel."""
+    STALLED = "stalled"
+    """The client took nothing for too long, while its model was wanted to go."""
 
 
+@attrs.frozen
 class Relay:
     """
-    Relays one client's request to a backend, whose model must be awake and leased.
+    Relays a client's request to a backend, whose model must be awake and leased.
 
     :param client: sends to the backend.
     :param request: the client's request, its body received.
+    :param clock: tells the time.
+    :param settings: how long the backend and the client may take.
+    :param leaving_since: tells since when the model is wanted to go, in the clock's seconds;
+        ``None`` while it may stay.
     """
 
-    def __init__(self, client: RelayClient, request: Request) -> None:
-        self._client = client
-        self._request = request
+    client: RelayClient
+    request: RelayRequest
+    clock: IReactorTime
+    settings: ModelSettings
+    leaving_since: Callable[[], float | None]
 
-    async def begin(self) -> Answer:
+    async def begin(self, target: bytes, headers: Headers) -> Answer:
         """
-        Send the request, and the head of the answer back as soon as it comes.
+        Send the request and wait for the head of its answer.
 
         Cancelling it aborts the connection to the backend.
 
+        :param target: path and query as the backend is to see them.
+        :param headers: as the backend is to see them, but for the body's framing.
         :raises BackendError: if no head came.
-        :raises BadTarget: if the request line cannot be sent on as it is.
         """
-        request = self._request
-        headers = for_backend(request.requestHeaders, self._client.host)
-        body = _body_of(request)
+        body = SpooledBody.of(self.request)
+        answered = self.client.request(self.request.method, target, headers, body)
+        return Answer(self, await self.first_byte(answered, body), body)
+
+    async def first_byte(self, answered: Deferred[_Head], body: SpooledBody | None) -> _Head:
+        """
+        Wait for the head of an answer, as long as it may take.
+
+        :param answered: becomes it.
+        :param body: what the backend is being sent; the time counts from when it last took any.
+        :raises BackendError: if no head came.
+        """
+        limit = self.settings.first_byte_timeout_secs
+        expired = False
+
+        def expire() -> None:
+            nonlocal expired
+            expired = True
+            answered.cancel()
+
+        watchdog = Watchdog(self.clock, limit, expire)
+        if body is not None:
+            body.progressed = watchdog.feed
         try:
-            answered = self._client.request(request.method, origin_form(request.uri), headers, body)
-        except ValueError as error:
-            raise BadTarget("The request line holds characters that HTTP does not allow") from error
-        try:
-            response = await answered
-        except ConnectingCancelledError as error:  # of an endpoint, and no CancelledError
-            raise CancelledError from error
-        except (ConnectError, DNSLookupError) as error:
-            raise BackendError(f"it cannot be reached ({error})") from error
-        except _BROKEN as error:
-            reasons = [reason.value for reason in error.reasons]
-            if any(isinstance(reason, CancelledError) for reason in reasons):
-                raise CancelledError from error  # Twisted wraps it as if the backend had failed
-            raise BackendError(f"it broke before it answered ({reasons[0]})") from error
-        return Answer(request, response, body)
+            return await answered
+        except Exception as error:
+            if expired:
+                raise BackendTimedOut(f"it has not begun to answer within {limit:g} s") from error
+            raise backend_error(error, self.settings.connect_timeout_secs) from error
+        finally:
+            watchdog.stop()
 
 
 class Answer:
     """
-    An answer whose head has been sent to the client.
+    An answer whose head has come, and of which nothing has been sent to the client yet.
 
     :ivar status: its HTTP status.
+    :ivar reason: its reason phrase.
+    :ivar headers: as the client is to see them.
     """
 
-    def __init__(self, request: Request, response: _Response, sent: SpooledBody | None) -> None:
+    def __init__(self, relay: Relay, response: _Response, sent: SpooledBody | None) -> None:
         self.status: int = response.code
+        self.reason: bytes = response.phrase
+        self._relay = relay
         self._sent = sent
-        self._request = request
         self._response = response
         assert isinstance(response.original, BackendResponse)
         self._abort = response.original.abort
         framing = response.original.framing
         length = None if response.length is UNKNOWN_LENGTH else response.length
-        if self.status in NO_BODY_CODES or request.method == b"HEAD":
+        if self.status in NO_BODY_CODES or relay.request.method == b"HEAD":
             length = None  # where there is no body, the client parser's 0 says nothing
-        request.setResponseCode(response.code, response.phrase)
-        request.defaultContentType = None  # invent none (twisted#11902)
-        request.responseHeaders = for_client(response.headers, framing, length)
-        request.write(b"")
+        self.headers = for_client(response.headers, framing, length)
 
-    async def end(self) -> Ending:
+    async def send(self) -> Ending:
         """
-        Relay the body to its end.
+        Send it to the client: the head, unless something has been sent already, and the body.
 
         Cancelling it says that the client has left: the backend's connection is aborted, and it
         ends when that is closed.  An answer that the backend broke off is cut: the client does not
         see a clean end.
         """
-        body = _BodyRelay(self._request)
+        request = self._relay.request
+        if not request.startedWriting:
+            request.answer(self.status, self.reason, self.headers)
+        body = _BodyRelay(self._relay)
         self._response.deliverBody(body)
         try:
-            complete = await body.ended
+            ending = await body.ended
         except CancelledError:
-            body.client_left()
-            self._abort()
-            await body.closed
-            return Ending.CLIENT
+            ending = Ending.CLIENT
         finally:
             if self._sent is not None and not self._sent.complete:
                 # answered before it was read to its end: nobody will read the rest
                 self._sent.stopProducing()
                 self._abort()
-        if complete:
-            return Ending.COMPLETE
-        await cut(self._request)
-        return Ending.BACKEND
+        if ending is Ending.COMPLETE:
+            return ending
+        self._abort()
+        await body.closed
+        if ending is not Ending.CLIENT:
+            await cut(request)
+        return ending
+
+    async def read(self, limit: int) -> bytes:
+        """
+        Read its body instead of sending it to anybody.
+
+        :param limit: bytes; no more are read.
+        :returns: what there was, complete or not.
+        """
+        body = _BodyReader(limit, self._abort)
+        self._response.deliverBody(body)
+        try:
+            return await body.ended
+        finally:
+            self._abort()
 
 
-async def cut(request: Request) -> None:
+def backend_error(error: Exception, connect_timeout: float) -> Exception:
+    """
+    Tell in our words why no head came, or give back what is none of the backend's doing.
+
+    :param error: what the HTTP client raised.
+    :param connect_timeout: seconds that it was given to accept a connection.
+    """
+    if isinstance(error, ConnectingCancelledError):  # of an endpoint, and no CancelledError
+        return CancelledError()
+    if isinstance(error, TimeoutError):
+        return BackendTimedOut(f"it has not accepted a connection within {connect_timeout:g} s")
+    if isinstance(error, ConnectError | DNSLookupError):
+        return BackendRefused(str(error))
+    if not isinstance(error, _BROKEN):
+        return error
+    reasons = [reason.value for reason in error.reasons]
+    if any(isinstance(reason, CancelledError) for reason in reasons):
+        return CancelledError()  # Twisted wraps it as if the backend had failed
+    if isinstance(error, _NOT_ANSWERED):
+        return BackendClosed(str(reasons[0]))
+    return BackendBroke(str(reasons[0]))
+
+
+async def cut(request: RelayRequest) -> None:
     """Close a client's connection at once, so that its answer does not look complete."""
     if request.channel is None:  # it has gone by itself
         return
@@ -143,104 +221,86 @@ async def cut(request: Request) -> None:
     await gone
 
 
-def origin_form(uri: bytes) -> bytes:
-    """
-    Take the path and query out of a request target (RFC 9112, 3.2).
-
-    :raises BadTarget: if it has neither.
-    """
-    if uri.startswith(b"/"):
-        return uri
-    scheme, separator, rest = uri.partition(b"://")
-    if separator and scheme.lower() in (b"http", b"https"):
-        authority, slash, path = rest.partition(b"/")
-        if authority and b"?" not in authority:
-            return slash + path or b"/"
-    raise BadTarget("The request target must be a path")
-
-
+@implementer(IPushProducer)
 class _BodyRelay(Protocol):
     """
     Hands a body to the client as it comes, no faster than the client takes it.
 
-    :ivar ended: becomes whether the body came to its proper end.
-    :ivar closed: the same, and cannot be cancelled.
+    :ivar ended: becomes how the body ended.
+    :ivar closed: becomes ``None`` when nothing more comes from the backend; cannot be cancelled.
     """
 
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._client_gone = False
-        self.ended: Deferred[bool] = Deferred()
-        self.closed: Deferred[bool] = Deferred()
-
-    def client_left(self) -> None:
-        """Let nothing more go to the client: its request has no channel any more."""
-        self._client_gone = True
+    def __init__(self, relay: Relay) -> None:
+        self._request = relay.request
+        self._watchdog = Watchdog(
+            relay.clock,
+            relay.settings.idle_timeout_secs,
+            lambda: self._end(Ending.TIMEOUT),
+        )
+        self._stall = StalledClient(
+            relay.request,
+            relay.clock,
+            relay.settings.client_stall_secs,
+            relay.leaving_since,
+            lambda: self._end(Ending.STALLED),
+        )
+        self.ended: Deferred[Ending] = Deferred()
+        self.closed: Deferred[None] = Deferred()
 
     def connectionMade(self) -> None:
-        self._request.registerProducer(self.transport, True)
+        """See :meth:`IProtocol.connectionMade`."""
+        self._request.registerProducer(self, True)  # type: ignore[no-untyped-call]  # Twisted's
 
     def dataReceived(self, data: bytes) -> None:
-        if not self._client_gone:
-            self._request.write(data)
+        """See :meth:`IProtocol.dataReceived`."""
+        self._watchdog.feed()
+        self._request.write(data)
 
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        if not self._client_gone:
-            self._request.unregisterProducer()
-        complete = reason.check(ResponseFailed) is None
-        if not self.ended.called:
-            self.ended.callback(complete)
-        self.closed.callback(complete)
-
-
-def _body_of(request: Request) -> SpooledBody | None:
-    content = request.content
-    assert content is not None
-    length = content.seek(0, 2)
-    content.seek(0)
-    return SpooledBody(content, length) if length else None
-
-
-@implementer(IBodyProducer, IPushProducer)
-class SpooledBody:
-    """
-    A request's body that has been received, read no faster than the backend takes it.
-
-    :param file: where it is, from its beginning.
-    :param length: in bytes.
-    :ivar complete: whether all of it has been handed on.
-    """
-
-    def __init__(self, file: BinaryIO, length: int) -> None:
-        self.length = length
-        self.complete = False
-        self._file = file
-        self._consumer: IConsumer | None = None
-        self._paused = False
-        self._produced: Deferred[None] = Deferred()
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """See :meth:`IBodyProducer.startProducing`."""
-        self._consumer = consumer
-        self.resumeProducing()
-        return self._produced
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's default
+        """See :meth:`IProtocol.connectionLost`."""
+        self._request.unregisterProducer()
+        cut_off = reason.check(ResponseFailed) is not None
+        self._end(Ending.BACKEND if cut_off else Ending.COMPLETE)
+        self.closed.callback(None)
 
     def pauseProducing(self) -> None:
-        """See :meth:`IPushProducer.pauseProducing`."""
-        self._paused = True
+        """See :meth:`IPushProducer.pauseProducing`: the client does not keep up."""
+        self._watchdog.pause()
+        self._stall.begin()
+        self.transport.pauseProducing()  # type: ignore[union-attr]  # a body's transport can
 
     def resumeProducing(self) -> None:
-        """See :meth:`IPushProducer.resumeProducing`."""
-        self._paused = False
-        while self._consumer is not None and not self._paused:
-            chunk = self._file.read(_CHUNK)
-            if not chunk:
-                self._consumer = None
-                self.complete = True
-                self._produced.callback(None)
-                return
-            self._consumer.write(chunk)
+        """See :meth:`IPushProducer.resumeProducing`: the client has taken all there was."""
+        self._stall.end()
+        if not self.ended.called:
+            self._watchdog.resume()
+        self.transport.resumeProducing()  # type: ignore[union-attr]  # a body's transport can
 
     def stopProducing(self) -> None:
-        """See :meth:`IBodyProducer.stopProducing`: the Deferred does not fire any more."""
-        self._consumer = None
+        """See :meth:`IProducer.stopProducing`: the client has gone."""
+        self.transport.stopProducing()  # type: ignore[union-attr]  # a body's transport can
+
+    def _end(self, ending: Ending) -> None:
+        self._watchdog.stop()
+        self._stall.end()
+        if not self.ended.called:
+            self.ended.callback(ending)
+
+
+class _BodyReader(Protocol):
+    """Collects a body, up to a limit."""
+
+    def __init__(self, limit: int, abort: Callable[[], None]) -> None:
+        self._limit = limit
+        self._abort = abort
+        self._collected = bytearray()
+        self.ended: Deferred[bytes] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._collected += data
+        if len(self._collected) > self._limit:
+            self._abort()
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's default
+        if not self.ended.called:
+            self.ended.callback(bytes(self._collected[: self._limit]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,10 +147,17 @@ class Served:
 
     :param test: what it lives for.
     :param models: by name, where each model's backend listens.
+    :param general: what the configuration says beside its models.
     :param settings: of all models.
     """
 
-    def __init__(self, test: TestCase, models: dict[str, Backend], **settings: object) -> None:
+    def __init__(
+        self,
+        test: TestCase,
+        models: dict[str, Backend],
+        general: Mapping[str, Any] | None = None,
+        **settings: object,
+    ) -> None:
         chosen = {"wake": "true", "sleep": "true", **settings}
         config = Config(
             models={
@@ -158,6 +165,7 @@ class Served:
                 for name, backend in models.items()
             },
             state_dir=Path(test.mktemp()).absolute(),
+            **(general or {}),
         )
         self.app: App = build_app(config, reactor)
         self._port = listen(self.app.site)
@@ -240,6 +248,19 @@ def split(answer: bytes) -> tuple[bytes, dict[bytes, list[bytes]], bytes]:
     for line in lines:
         name, _, value = line.partition(b":")
         headers.setdefault(name.lower(), []).append(value.strip())
+    return status, headers, rest
+
+
+def relayed(answer: bytes) -> tuple[bytes, dict[bytes, list[bytes]], bytes]:
+    """
+    Take an answer apart like :func:`split`, without the headers that llmux adds to each.
+
+    The request must have asked for the connection to be closed.
+    """
+    status, headers, rest = split(answer)
+    for ours in (b"x-request-id", b"server-timing"):
+        assert headers.pop(ours), ours
+    assert headers.pop(b"connection") == [b"close"], headers
     return status, headers, rest
 
 

@@ -25,7 +25,12 @@ OLD = {
 NEW = {
     "listening": "url models",
     "switch_called_off": "from to reason",
-    "request_ended": "model method path status how queue_secs duration_secs",
+    "request_ended": (
+        "request_id model method path status how bytes_in bytes_out"
+        " queue_secs first_byte_secs duration_secs"
+    ),
+    "own_path_asked": "request_id method path status duration_secs",
+    "connections_limited": "wanted allowed open_files",
     "policy_unsettled": "policy",
 }
 
@@ -34,8 +39,25 @@ def record() -> tuple[Events, list[LogEvent]]:
     """Make events that only this test sees."""
     seen: list[LogEvent] = []
     events = Events()
-    events.log = make_logger(observer=seen.append)
+    events.log = make_logger(level="debug", observer=seen.append)
     return events, seen
+
+
+def end_request(events: Events, model: str, path: str = "/v1/chat/completions") -> None:
+    """Let a request end."""
+    events.request_ended(
+        request_id="r1",
+        model=model,
+        method="POST",
+        path=path,
+        status=200,
+        how="complete",
+        bytes_in=14,
+        bytes_out=5,
+        waited=41.20004,
+        first_byte=42.12345,
+        seconds=50.00005,
+    )
 
 
 def log_everything(events: Events) -> None:
@@ -51,7 +73,11 @@ def log_everything(events: Events) -> None:
     )
     events.listening("http://127.0.0.1:3000", ["a", "b"])
     events.switch_called_off("a", "b", "nobody waits for it any more")
-    events.request_ended("b", "POST", "/v1/chat/completions", 200, "complete", 41.20004, 50.00005)
+    end_request(events, model="b")
+    events.own_path_asked(
+        request_id="r2", method="GET", path="/health", status=200, seconds=0.00149
+    )
+    events.connections_limited(10000, 6624, 20000)
     events.policy_unsettled("FifoPolicy")
 
 
@@ -104,9 +130,16 @@ class EventsTests(SynchronousTestCase):
                 "from": "a", "to": "b", "reason": "nobody waits for it any more",
             },
             "request_ended": {
-                "model": "b", "method": "POST", "path": "/v1/chat/completions", "status": 200,
-                "how": "complete", "queue_secs": 41.2, "duration_secs": 50.0,
+                "request_id": "r1", "model": "b", "method": "POST",
+                "path": "/v1/chat/completions", "status": 200, "how": "complete",
+                "bytes_in": 14, "bytes_out": 5,
+                "queue_secs": 41.2, "first_byte_secs": 42.123, "duration_secs": 50.0,
             },
+            "own_path_asked": {
+                "request_id": "r2", "method": "GET", "path": "/health", "status": 200,
+                "duration_secs": 0.001,
+            },
+            "connections_limited": {"wanted": 10000, "allowed": 6624, "open_files": 20000},
             "policy_unsettled": {"policy": "FifoPolicy"},
         }  # fmt: skip
         for name, event in self.logged().items():
@@ -117,8 +150,10 @@ class EventsTests(SynchronousTestCase):
         errors = {"switch_failed", "sleep_hook_failed", "hook_failed", "policy_unsettled"}
         for name, event in self.logged().items():
             level = LogLevel.error if name in errors else LogLevel.info
-            if name == "request_timeout":
+            if name in ("request_timeout", "connections_limited"):
                 level = LogLevel.warn
+            elif name == "own_path_asked":
+                level = LogLevel.debug
             self.assertEqual(event["log_level"], level, name)
 
     def test_sentences(self) -> None:
@@ -141,7 +176,10 @@ class EventsTests(SynchronousTestCase):
                 "switch_called_off": "the switch from a to b was called off: nobody waits for it"
                 " any more",
                 "request_ended": "POST /v1/chat/completions for b: 200, complete after 50.0 s"
-                " (41.2 s waiting)",
+                " (41.2 s waiting, 14 bytes in, 5 out, r1)",
+                "own_path_asked": "GET /health: 200 after 0.001 s (r2)",
+                "connections_limited": "6624 clients can be connected at once, not 10000: a process"
+                " may have 20000 open files here; raise its hard limit (ulimit -Hn, LimitNOFILE=)",
                 "policy_unsettled": "the policy FifoPolicy does not settle;"
                 " it is asked again at the next event",
             },
@@ -160,7 +198,7 @@ class EventsTests(SynchronousTestCase):
     def test_words_of_clients(self, model: str, path: str) -> None:
         """What clients make up neither fills the log nor forges a line of it."""
         events, seen = record()
-        events.request_ended(model * 50, "GET", path, 404, "complete", 0.0, 0.0)
+        end_request(events, model=model * 50, path=path)
         (event,) = seen
         self.assertTrue(formatEvent(event).isprintable())
         self.assertLess(len(event["model"]), 2500)
@@ -169,5 +207,5 @@ class EventsTests(SynchronousTestCase):
         """A name of a million characters is cut; one that can be a model's is not."""
         for name, shown in (("x" * 200, "x" * 200), ("x" * 1_000_000, "x" * 200 + "...")):
             events, seen = record()
-            events.request_ended(name, "GET", "/", 404, "complete", 0.0, 0.0)
+            end_request(events, model=name)
             self.assertEqual(seen[0]["model"], shown)

@@ -23,11 +23,13 @@ LAYERS = (
     ("_version", "clock", "costs", "errors", "headers", "lease", "states"),
     # what each can be had alone
     (
-        "budget", "document", "envelope", "events", "hooks.contract", "hooks.output", "logs",
-        "metrics", "policy", "statedir",
+        "budget", "descriptors", "document", "envelope", "events", "hooks.contract", "hooks.output",
+        "logs", "metrics", "policy", "statedir",
     ),
     # what the user says
     ("config readers schema settings",),
+    # HTTP as it comes in
+    ("server",),
     # one model
     ("lifecycle outlook admission waiting",),
     # the three that act: on models, on processes, on sockets

@@ -29,6 +29,8 @@ llmux_hook_failures_total | counter | model hook | Total hook script failures
 """  # noqa: E501
 NEW = """\
 llmux_requests_cut_total | counter | model reason | Requests whose answer was cut after its head had been sent
+llmux_backend_failures_total | counter | model reason | Requests that got no answer from their backend
+llmux_connections_refused_total | counter |  | Connections of clients that were one too many
 """  # noqa: E501
 
 
@@ -40,6 +42,8 @@ def exercise(metrics: Metrics) -> None:
     metrics.lease_released("a")
     metrics.request_answered("a", 200, 0.3)
     metrics.request_cut("a", "client")
+    metrics.backend_failed("a", "backend_closed")
+    metrics.connection_refused()
     metrics.switch_drained("a", "b", 1.0)
     metrics.switch_succeeded("a", "b", 42.0, 41.0)
     metrics.model_slept("a", 3600.0)

@@ -9,7 +9,6 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from twisted.web.http_headers import Headers
 
-from llmux.proxy import pool
 from llmux.test.loopback import RawBackend, Served, http_answer, http_post, until
 
 
@@ -73,10 +72,10 @@ class ReuseTests(TestCase):
 
     async def test_idle_connection_is_closed(self) -> None:
         """An idle connection is closed before a server would do it."""
-        self.patch(pool, "REUSE_SECS", 0.05)
-        await self.served.exchange(http_post())
+        served = Served(self, {"a": self.backend.address}, reuse_secs=0.05)
+        await served.exchange(http_post())
         await self.backend.wires[0].until_lost()
-        await self.served.exchange(http_post())
+        await served.exchange(http_post())
         self.assertEqual(len(self.backend.wires), 2)
 
     async def test_aborted_connection_is_not_reused(self) -> None:

@@ -10,7 +10,9 @@ from twisted.trial.unittest import TestCase
 
 from llmux._version import __version__
 from llmux.config import Backend
-from llmux.test.loopback import RawBackend, Served, http_answer, http_post, split, until
+from llmux.proxy import relay
+from llmux.server.refusals import Refusal
+from llmux.test.loopback import RawBackend, Served, Wire, http_answer, http_post, split, until
 
 
 def get(target: bytes, method: bytes = b"GET") -> bytes:
@@ -95,7 +97,7 @@ class ErrorTests(TestCase):
         self.assertEqual(headers[b"content-type"], [b"application/json"])
         document = json.loads(body)
         self.assertEqual(set(document), {"error"})
-        self.assertEqual(set(document["error"]), {"message", "type"})
+        self.assertEqual(set(document["error"]) - {"code"}, {"message", "type"})
         self.assertEqual(document["error"]["type"], "llmux_error")
         retry_after = int(headers.get(b"retry-after", [b"0"])[0])
         return int(status.split()[1]), document["error"]["message"], retry_after
@@ -113,7 +115,7 @@ class ErrorTests(TestCase):
             b"{}", b"", b"[]", b"not json", b'"model"', b"\xff", b"[" * 100_000,
         ):  # fmt: skip
             self.assertEqual(await self.error(http_post(body=body)), (404, message, 0))
-        for target in (b"/", b"/favicon.ico", b"/%ff%0a", b"//", b"/metrics/", b"/v1/models/a"):
+        for target in (b"/", b"/favicon.ico", b"/%ff%0a", b"//", b"/metrics/", b"/v1/modelsa"):
             self.assertEqual(await self.error(get(target)), (404, message, 0))
 
     async def test_malformed_body(self) -> None:
@@ -133,7 +135,7 @@ class ErrorTests(TestCase):
         """A target that no backend could get is refused before it is sent."""
         for target in (b"llmux:80", b"ftp://x/y", b"http://"):
             status, message, _ = await self.error(http_post(target=target))
-            self.assertEqual((status, message), (400, "The request target must be a path"))
+            self.assertEqual((status, message), (400, Refusal.TARGET.message))
         answer = await self.served.exchange(http_post(target=b"/caf\xc3\xa9"))
         self.assertTrue(answer.startswith(b"HTTP/1.1 400 "))
         self.assertEqual(self.backend.requests, [])
@@ -142,7 +144,7 @@ class ErrorTests(TestCase):
         """A backend that cannot be reached is a 502 that says so."""
         status, message, _ = await self.error(http_post("refused"))
         self.assertEqual(status, 502)
-        self.assertTrue(message.startswith("Backend error: it cannot be reached"))
+        self.assertTrue(message.startswith("Backend error: the connection was refused"))
         self.assertEqual(self.served.app.switcher.in_flight("refused"), 0)
 
     async def test_backend_that_breaks_before_its_head(self) -> None:
@@ -152,10 +154,25 @@ class ErrorTests(TestCase):
         client.send(http_post())
         wire = await self.backend.asked()
         wire.send(b"HTTP/1.1 200")
-        wire.abort()
+        wire.close()
         answer = await client.until_lost()
         self.assertTrue(answer.startswith(b"HTTP/1.1 502 "))
-        self.assertIn(b"Backend error: it broke before it answered", answer)
+        self.assertIn(b"Backend error: it broke while answering", answer)
+
+    async def test_backend_that_closes_before_answering(self) -> None:
+        """A backend that closes without a word is a 502 that says so, and is counted."""
+        self.backend.answer = None
+        for end in (Wire.close, Wire.abort):
+            client = await self.served.client()
+            client.send(http_post())
+            end(await self.backend.asked(len(self.backend.wires)))
+            answer = await client.until_lost()
+            self.assertTrue(answer.startswith(b"HTTP/1.1 502 "))
+            self.assertIn(b"Backend error: it closed the connection before answering", answer)
+        closed = self.served.sample(
+            "llmux_backend_failures_total", model="a", reason="backend_closed"
+        )
+        self.assertEqual(closed, 2)
 
     async def test_backend_that_does_not_speak_http(self) -> None:
         """A backend that answers nonsense is a 502, and the next request is served."""
@@ -208,10 +225,10 @@ class ErrorTests(TestCase):
     async def test_bug_in_the_midst_of_an_answer(self) -> None:
         """What nobody foresaw after the head is a cut, and not an answer that looks complete."""
 
-        def broken(model: str, status: int, seconds: float) -> None:
+        def broken(*arguments: object) -> None:
             raise RuntimeError("planted")
 
-        self.served.app.metrics.request_answered = broken  # type: ignore[method-assign]  # a planted bug
+        self.patch(relay, "StalledClient", broken)
         self.backend.answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         answer = await self.served.exchange(http_post())
         self.assertFalse(answer.endswith(b"0\r\n\r\n"), answer)

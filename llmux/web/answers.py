@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from twisted.web.http import datetimeToString
 from twisted.web.server import Request
 
 from llmux.errors import RequestError
@@ -11,6 +12,7 @@ from llmux.errors import RequestError
 
 def answer(request: Request, media_type: str, body: bytes) -> bytes:
     """Make an answer of a known length."""
+    request.setHeader(b"Date", datetimeToString())  # RFC 9110, 6.6.1
     request.setHeader(b"Content-Type", media_type.encode("ascii"))
     request.setHeader(b"Content-Length", b"%d" % len(body))
     return body
@@ -26,4 +28,12 @@ def error_answer(request: Request, error: RequestError) -> bytes:
     request.setResponseCode(error.status)
     if error.retry_after is not None:
         request.setHeader(b"Retry-After", b"%d" % error.retry_after)
-    return json_answer(request, {"error": {"message": error.message, "type": "llmux_error"}})
+    return json_answer(request, error_object(error))
+
+
+def error_object(error: RequestError) -> dict[str, object]:
+    """Make an error object, as clients of OpenAI's API know it."""
+    told: dict[str, object] = {"message": error.message, "type": "llmux_error"}
+    if error.code is not None:
+        told["code"] = error.code
+    return {"error": told}

@@ -1,0 +1,137 @@
+"""Connections that speak another protocol after an upgrade: bytes both ways, to the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from treq.response import _Response
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.web.http_headers import Headers
+
+from llmux.headers import for_client
+from llmux.proxy.connection import Switched
+from llmux.proxy.relay import Answer, Ending, Relay, cut
+from llmux.proxy.watchdog import Watchdog
+from llmux.server.request import RelayRequest
+
+PROTOCOL = b"websocket"
+"""The only protocol that is tunnelled."""
+
+
+def asks_for_tunnel(request: RelayRequest) -> bool:
+    """Tell whether a request asks for a protocol that is tunnelled (RFC 6455, 4.1)."""
+    wanted = {
+        name.strip().lower()
+        for line in request.requestHeaders.getRawHeaders(b"upgrade", [])
+        for name in line.split(b",")
+    }
+    return (
+        wanted == {PROTOCOL}
+        and request.method == b"GET"
+        and request.clientproto == b"HTTP/1.1"
+        and not request.body_length
+    )
+
+
+async def begin_tunnel(relay: Relay, target: bytes, headers: Headers) -> Answer | Tunnel:
+    """
+    Ask the backend for the protocol that the client asks for.
+
+    :param relay: of the request.
+    :param target: path and query as the backend is to see them.
+    :param headers: as the backend is to see them; what is needed for the switch is added.
+    :returns: what the backend made of it; nothing has been sent to the client yet.
+    :raises BackendError: if no head came.
+    """
+    headers.setRawHeaders(b"Connection", [b"Upgrade"])
+    headers.setRawHeaders(b"Upgrade", [PROTOCOL])
+    answered: Deferred[Switched | _Response] = relay.client.upgrade(target, headers)
+    answer = await relay.first_byte(answered, None)
+    if isinstance(answer, Switched):
+        return Tunnel(relay, answer)
+    return Answer(relay, answer, None)
+
+
+class Tunnel:
+    """
+    A switched connection to a backend, of which the client does not know yet.
+
+    :ivar status: 101.
+    :ivar reason: its reason phrase.
+    :ivar headers: as the client is to see them.
+    """
+
+    status = 101
+
+    def __init__(self, relay: Relay, switched: Switched) -> None:
+        self.reason = switched.reason
+        self.headers = for_client(switched.headers, switched.headers, None)
+        self.headers.setRawHeaders(b"Connection", [b"Upgrade"])
+        self.headers.setRawHeaders(
+            b"Upgrade", switched.headers.getRawHeaders(b"upgrade", [PROTOCOL])
+        )
+        self._relay = relay
+        self._request = relay.request
+        self._backend: Any = switched.connection.transport
+        self._switched = switched
+        self._ended: Deferred[Ending] = Deferred()
+        self._closed: Deferred[None] = Deferred()
+        self._watchdog: Watchdog | None = None
+
+    async def send(self) -> Ending:
+        """
+        Tell the client, and hand on what either side says until one of them closes.
+
+        Cancelling it says that the client has left: what it said last is still sent to the backend,
+        and it ends when that connection is closed.
+        """
+        request, backend = self._request, self._backend
+        request.switch_protocols(self.reason, self.headers)
+        watchdog = self._watchdog = Watchdog(
+            self._relay.clock, self._relay.settings.tunnel_idle_secs, self._expire
+        )
+        self._switched.connection.tunnel(self._from_backend, self._backend_closed)
+        request.registerProducer(backend, True)  # type: ignore[no-untyped-call]  # Twisted's
+        backend.registerProducer(request.transport, True)
+        self._from_backend(self._switched.early)
+        request.channel.tunnel(self._from_client)
+        backend.resumeProducing()
+        try:
+            ending = await self._ended
+        except CancelledError:
+            backend.unregisterProducer()
+            backend.loseConnection()
+            await self._closed
+            ending = Ending.CLIENT
+        finally:
+            watchdog.stop()
+        if ending is Ending.TIMEOUT:
+            await cut(request)
+        return ending
+
+    def _from_client(self, data: bytes) -> None:
+        self._fed()
+        self._backend.write(data)
+
+    def _from_backend(self, data: bytes) -> None:
+        self._fed()
+        if data and self._request.channel is not None:
+            self._request.bytes_sent += len(data)
+            self._request.channel.write(data)
+
+    def _fed(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.feed()
+
+    def _backend_closed(self) -> None:
+        self._request.unregisterProducer()
+        self._end(Ending.COMPLETE)
+        self._closed.callback(None)
+
+    def _expire(self) -> None:
+        self._end(Ending.TIMEOUT)
+        self._backend.abortConnection()
+
+    def _end(self, ending: Ending) -> None:
+        if not self._ended.called:
+            self._ended.callback(ending)

@@ -1,0 +1,220 @@
+"""One client's connection: requests come in strictly, bounded in size and time, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from twisted.internet.interfaces import ITCPTransport
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, _ChunkedTransferDecoder, _IdentityTransferDecoder
+from twisted.web.http import Request as HTTPRequest
+
+from llmux.server.head import RequestLine, read_head, read_request_line
+from llmux.server.refusals import Refusal, Refused
+from llmux.server.request import RelayRequest, body_too_large
+from llmux.server.terms import Terms
+
+MAX_HEAD = 64 * 1024
+"""Bytes that the head of a request may have."""
+
+HEAD_SECS = 30.0
+"""Seconds from the first byte of a request's head to its last."""
+
+IDLE_SECS = 75
+"""Seconds that a connection is kept without a request."""
+
+LINGER_SECS = 5.0
+"""
+Seconds that a client may go on sending what was refused.  A connection that is closed on unread
+bytes is reset, and the client may never see why (RFC 9112, 9.6).
+"""
+
+CLOSE_SECS = 300
+"""Seconds that a client may take to take the last of what was written for it."""
+
+_UNKNOWN = RequestLine(b"-", b"-", b"HTTP/1.1")
+
+
+class RelayChannel(HTTPChannel):
+    """
+    twisted.web's channel with a parser of its own for the head, limits and deadlines.
+
+    Whatever is refused becomes a request with a :attr:`~RelayRequest.refusal`, so that it is
+    answered, counted and logged like any other; nothing that follows it on the connection is looked
+    at.
+    """
+
+    MAX_LENGTH = MAX_HEAD
+    site: Any  # a RelaySite, which knows this class
+    terms: Terms
+    timeOut = IDLE_SECS  # Twisted's name
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._line: RequestLine | None = None
+        self._lines: list[bytes] = []
+        self._head_size = 0
+        self._in_head = False
+        self._blank_seen = False
+        self._request: RelayRequest | None = None  # the one whose body is being received
+        self._refused = False
+        self._closing = False
+        self._tunnel: Callable[[bytes], None] | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """See :meth:`IProtocol.dataReceived`."""
+        if self._tunnel is not None:
+            self._tunnel(data)
+            return
+        if self._request is not None:
+            self.resetTimeout()  # a body makes progress
+        elif not self._handlingRequest and not self._in_head:
+            self._in_head = True
+            self.setTimeout(HEAD_SECS)  # from the first byte on, and not anew for each
+        outermost = not self._busyReceiving
+        LineReceiver.dataReceived(self, data)
+        if outermost and self.line_mode and b"\n" in self._buffer:
+            self._refuse(Refused(Refusal.LINE_END))  # or it would never be a line
+
+    def lineReceived(self, line: bytes) -> None:
+        """Take in a line of a head."""
+        if self._refused:
+            return
+        if not line and self._line is None and not self._blank_seen:
+            self._blank_seen = True  # RFC 9112, 2.2: one is ignored
+            return
+        self._head_size += len(line) + len(self.delimiter)
+        if self._head_size > MAX_HEAD:
+            self.lineLengthExceeded(line)
+            return
+        try:
+            if self._line is None:
+                self._line = read_request_line(line)
+            elif line:
+                self._lines.append(line)
+            else:
+                self._begin(self._line)
+        except Refused as refused:
+            self._refuse(refused)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """See :meth:`LineReceiver.lineLengthExceeded`."""
+        self._refuse(Refused(Refusal.HEAD_SIZE, f"more than {MAX_HEAD} bytes"))
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Take in a part of a body, or of what comes after it."""
+        if self._refused:
+            return
+        try:
+            super().rawDataReceived(data)
+        except Refused as refused:
+            self._refuse(refused)
+
+    def allContentReceived(self) -> None:
+        """Hand the request on, whole."""
+        self._request = self._line = None
+        self._lines = []
+        self._head_size = 0
+        self._in_head = self._blank_seen = False
+        self.setTimeout(None)
+        super().allContentReceived()
+
+    def requestDone(self, request: HTTPRequest) -> None:
+        """Go on with the next request, or close."""
+        self._savedTimeOut = IDLE_SECS
+        super().requestDone(request)
+
+    def loseConnection(self) -> None:
+        """Close, after all that was written has been sent."""
+        self._closing = True
+        if self._refused and ITCPTransport.providedBy(self.transport):
+            self._network().unregisterProducer()
+            self._network().loseWriteConnection()
+            self.setTimeout(LINGER_SECS)
+        else:
+            super().loseConnection()
+            self.setTimeout(CLOSE_SECS)
+
+    def timeoutConnection(self) -> None:
+        """End what takes too long: see the deadlines above."""
+        if self._closing:
+            self._network().abortConnection()
+        elif self._request is not None:
+            self._refuse(
+                Refused(Refusal.BODY_SLOW, f"nothing for {self.terms.limits.body_timeout_secs:g} s")
+            )
+        elif self._in_head:
+            self._refuse(Refused(Refusal.HEAD_SLOW, f"within {HEAD_SECS:g} s"))
+        else:
+            self.loseConnection()
+
+    def _network(self) -> Any:
+        """Give the transport, which can do more than Twisted's annotations say."""
+        return self.transport
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's default
+        """See :meth:`IProtocol.connectionLost`."""
+        self.site.connection_lost()
+        super().connectionLost(reason)
+
+    def tunnel(self, received: Callable[[bytes], None]) -> None:
+        """
+        Hand on all that comes from now on, as it comes.
+
+        :param received: takes it, beginning with what has come already.
+        """
+        self._tunnel = received
+        early, self._dataBuffer = b"".join(self._dataBuffer), []
+        self._networkProducer.resumeProducing()  # it may have been paused by too much of that
+        if early:
+            received(early)
+
+    def _begin(self, line: RequestLine) -> None:
+        """Begin a request: its head is whole."""
+        request = self._new_request(line)
+        self._request = request
+        head = read_head(line.version, self._lines)
+        request.requestHeaders = head.headers
+        self.persistent = head.persistent
+        if head.length is not None and head.length > self.terms.limits.max_body_bytes:
+            raise body_too_large(self.terms.limits.max_body_bytes)
+        request.gotLength(head.length)
+        if head.length == 0:
+            self.allContentReceived()
+            return
+        self.length = head.length
+        self._transferDecoder = (
+            _ChunkedTransferDecoder(request.handleContentChunk, self._finishRequestBody)
+            if head.length is None
+            else _IdentityTransferDecoder(
+                head.length, request.handleContentChunk, self._finishRequestBody
+            )
+        )
+        self.setTimeout(self.terms.limits.body_timeout_secs)
+        if head.awaits_continue:
+            self._send100Continue()
+        self.setRawMode()
+
+    def _new_request(self, line: RequestLine) -> RelayRequest:
+        self._command, self._path, self._version = line.method, line.target, line.version
+        request = cast(RelayRequest, self.requestFactory(self))
+        request.method, request.uri, request.clientproto = line.method, line.target, line.version
+        request.arrived = self.terms.clock.seconds()
+        self.requests.append(request)
+        return request
+
+    def _refuse(self, refused: Refused) -> None:
+        """Answer a request that is not taken; look at nothing more on this connection."""
+        if self._refused:
+            return
+        self._refused = True
+        self.persistent = False
+        request = self._request or self._new_request(self._line or _UNKNOWN)
+        request.refusal = refused
+        self.allContentReceived()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        """Say in our own words what Twisted's chunked decoder has found."""
+        self._refuse(Refused(Refusal.CHUNK))

@@ -1,0 +1,131 @@
+"""A request as the server takes it in: its body spooled and looked into on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
+from twisted.web.server import Request
+
+from llmux.envelope import EnvelopeReader
+from llmux.errors import RequestError
+from llmux.server.refusals import Refusal, Refused
+from llmux.server.spool import open_spool
+
+CLIENT_LEFT = 499
+"""nginx's status for a client that left before there was an answer."""
+
+
+def body_too_large(limit: int) -> Refused:
+    """Make the refusal of a body that is longer than so many bytes."""
+    return Refused(Refusal.BODY_SIZE, f"more than {limit} bytes")
+
+
+class RelayRequest(Request):
+    """
+    A request whose body is kept in a spool, and whose answer is a backend's.
+
+    :ivar arrived: when its head began, in the clock's seconds.
+    :ivar refusal: why it is answered with an error and with nothing else, if it is.
+    :ivar request_id: what it is called in the log, at the backend and at the client.
+    :ivar envelope: finds the model in what the client sends; ``None`` until the head was taken.
+    :ivar body_length: bytes of body that have come.
+    :ivar bytes_sent: bytes of the answer's body that were handed to the connection.
+    """
+
+    channel: Any  # a RelayChannel, which knows this class; None when the client has gone
+    refusal: RequestError | None = None
+    envelope: EnvelopeReader | None = None
+    arrived = 0.0
+    request_id = b""
+    body_length = 0
+    bytes_sent = 0
+    defaultContentType = None  # Twisted's: invent none (twisted#11902)
+
+    @property
+    def client_host(self) -> str:
+        """The client's address."""
+        host: str = self.getClientAddress().host
+        return host
+
+    def gotLength(self, length: int | None) -> None:
+        """Make room for the body: the head has been taken."""
+        terms = self.channel.terms
+        types = self.requestHeaders.getRawHeaders(b"content-type")
+        self.envelope = terms.read_envelope(self.uri, types[0] if types else None)
+        self.content = open_spool(terms.limits.spool_dir)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """
+        Take in a part of the body.
+
+        :raises Refused: if it cannot be kept.
+        """
+        assert self.envelope is not None
+        self.body_length += len(data)
+        limit = self.channel.terms.limits.max_body_bytes
+        if self.body_length > limit:
+            raise body_too_large(limit)
+        assert self.content is not None
+        self.envelope.feed(data)
+        try:
+            self.content.write(data)
+        except OSError as error:
+            raise Refused(Refusal.SPOOL) from error
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """Answer: the request is here, or what has come of it is refused."""
+        self.method, self.uri, self.clientproto = command, path, version
+        self.path = path.partition(b"?")[0]
+        self.args = {}
+        if self.content is not None:
+            try:
+                self.content.seek(0)  # which writes what is still in a buffer
+            except OSError as error:
+                self.refusal = Refused(Refusal.SPOOL)
+                self.refusal.__cause__ = error
+        self.process()
+
+    def process(self) -> None:
+        """Hand it to the site's one resource: nothing is looked up by its path here."""
+        self.site = self.channel.site
+        self.prepath, self.postpath = [], []
+        try:
+            self.render(self.site.resource)
+        except Exception:
+            self.processingFailed(Failure())
+
+    def answer(self, status: int, reason: bytes, headers: Headers) -> None:
+        """Send the head of an answer."""
+        self.setResponseCode(status, reason)
+        self.responseHeaders = headers
+        self.write(b"")
+
+    def switch_protocols(self, reason: bytes, headers: Headers) -> None:
+        """Send the head of an answer that ends HTTP on this connection (101)."""
+        self.code, self.startedWriting = 101, 1
+        self.channel.persistent = False
+        self.channel.writeHeaders(self.clientproto, b"101", reason, headers)
+
+    def write(self, data: bytes) -> None:
+        """See :meth:`IRequest.write`."""
+        if not self.startedWriting and self.channel is not None and not self.channel.persistent:
+            self.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+        if self.channel is not None:
+            self.bytes_sent += len(data)
+        super().write(data)
+
+    def unregisterProducer(self) -> None:
+        """See :meth:`IConsumer.unregisterProducer`; also right when the client has gone."""
+        if self.channel is None:
+            self.producer = None
+        else:
+            super().unregisterProducer()
+
+    def getRequestHostname(self) -> bytes:
+        """
+        Give the same name for all: Klein chooses no route by it, but would refuse the request for
+        one that it cannot decode.
+        """
+        return b"llmux"

@@ -1,0 +1,26 @@
+"""Request bodies on their way in: in memory while they are small, else in a temporary file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import BinaryIO, cast
+
+IN_MEMORY = 1024 * 1024
+"""Bytes of a body that are kept in memory."""
+
+
+def open_spool(directory: Path | None) -> BinaryIO:
+    """
+    Open a file for one body; closing it is all that it takes to be rid of it.
+
+    Beyond :data:`IN_MEMORY` its bytes are in a file without a name, which the system frees even if
+    this process is killed.
+
+    :param directory: where, or ``None``: the system's temporary directory.
+    """
+    # mypy's stubs do not say that it can be read and written like any binary file
+    place = None if directory is None else os.fspath(directory)
+    spool = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=place)  # noqa: SIM115  # whoever asked closes it
+    return cast(BinaryIO, spool)
