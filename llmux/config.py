@@ -11,6 +11,7 @@ import ipaddress
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 
@@ -20,18 +21,14 @@ from llmux.policy import POLICIES
 from llmux.readers import (
     blocked_path,
     boolean,
-    count,
-    deadline,
     directory,
     hook_script,
     local_port,
     one_of,
     optional_count,
     origin,
-    size,
     text,
     url,
-    writable_directory,
 )
 from llmux.schema import Section
 from llmux.settings import (
@@ -53,11 +50,15 @@ __all__ = [
     "PolicyConfig",
 ]
 
+_Settings = TypeVar("_Settings", ModelSettings, Limits)
+
 _POLICY = PolicyConfig()
 _LIMITS = Limits()
 _SETTINGS = {field.name: field.metadata["section"] for field in attrs.fields(ModelSettings)}
 _OF_ONE_MODEL = ("wake", "sleep", "alive", "max_concurrency")  # beside its address and settings
-_OF_ALL_MODELS = dict.fromkeys((field.name for field in attrs.fields(Limits)), "limits")
+_OF_ALL_MODELS = {
+    **{field.name: field.metadata["section"] for field in attrs.fields(Limits)},
+}  # what cannot be said again in a model
 _HOMES = {
     **_SETTINGS,
     **_OF_ALL_MODELS,
@@ -151,7 +152,7 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
     names = ("policy", "hooks", "backend", "limits", "cors")
     sections = {name: top.section(name) for name in names}
     policy = PolicyConfig(name=sections["policy"].get("name", one_of(POLICIES), _POLICY.name))
-    limits = _read_limits(sections["limits"])
+    limits = _read_settings(sections, _LIMITS)
     cors_origins = sections["cors"].items("origins", origin, ())
     general = _read_settings({**sections, "": top}, ModelSettings())
     for section in sections.values():
@@ -174,27 +175,18 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
     )
 
 
-def _read_limits(section: Section) -> Limits:
-    return Limits(
-        max_body_bytes=section.get("max_body_bytes", size, _LIMITS.max_body_bytes),
-        body_timeout_secs=section.get("body_timeout_secs", deadline, _LIMITS.body_timeout_secs),
-        spool_dir=section.get("spool_dir", writable_directory, _LIMITS.spool_dir),
-        max_connections=section.get("max_connections", count, _LIMITS.max_connections),
-    )
-
-
-def _read_settings(sections: Mapping[str, Section], base: ModelSettings) -> ModelSettings:
+def _read_settings(sections: Mapping[str, Section], base: _Settings) -> _Settings:
     """
-    Read what can be said for all models, and again for one.
+    Read all settings of a kind.
 
     :param sections: where each section's keys stand; a model has them all in itself.
     :param base: holds where nothing is said.
     """
     said = {}
-    for field in attrs.fields(ModelSettings):
+    for field in attrs.fields(type(base)):
         section, reader = sections[field.metadata["section"]], field.metadata["reader"]
         said[field.name] = section.get(field.name, reader, getattr(base, field.name))
-    return ModelSettings(**said)
+    return type(base)(**said)
 
 
 def _read_model(section: Section, general: ModelSettings, host: str, port: int) -> ModelConfig:

@@ -1,8 +1,8 @@
 """
 What can be configured, as frozen values.
 
-A setting that can be said for all models and again for one stands in :class:`ModelSettings`, with
-the section of the file in which it is said for all of them, and with its reader.
+Each setting is declared once: with the section of the file that it stands in, its reader and its
+default.  Those of :class:`ModelSettings` may be said again for one model, in the model itself.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from llmux.readers import (
     optional_deadline,
     optional_seconds,
     seconds,
+    size,
+    writable_directory,
 )
 
 _Value = TypeVar("_Value")
@@ -92,7 +94,13 @@ DEFAULT_BLOCKED_PATHS = (
 
 
 def _setting(section: str, reader: Reader[_Value], default: _Value) -> _Value:
-    """Make a setting: where it is said for all models, how it is read, what it is by default."""
+    """
+    Declare a setting.
+
+    :param section: the section it stands in; empty: the top of the file.
+    :param reader: reads it.
+    :param default: what it is where nothing is said.
+    """
     made: _Value = attrs.field(default=default, metadata={"section": section, "reader": reader})
     return made
 
@@ -198,14 +206,14 @@ class Limits:
     """
     What clients may ask of llmux itself.
 
-    :param max_body_bytes: how large the body of a request may be.
+    :param max_body_bytes: how large the body of a request may be, in bytes.
     :param body_timeout_secs: how long nothing may come of a body, in seconds.
     :param spool_dir: where large bodies are kept meanwhile; ``None``: in the system's temporary
         directory.
     :param max_connections: how many clients may be connected at once.
     """
 
-    max_body_bytes: int = 256 * 1024 * 1024
-    body_timeout_secs: float = 60.0
-    spool_dir: Path | None = None
-    max_connections: int = 10_000
+    max_body_bytes: int = _setting("limits", size, 256 * 1024 * 1024)
+    body_timeout_secs: float = _setting("limits", deadline, 60.0)
+    spool_dir: Path | None = _setting("limits", writable_directory, None)  # noqa: RUF009  # frozen
+    max_connections: int = _setting("limits", count, 10_000)
