@@ -58,14 +58,16 @@ _SETTINGS = {field.name: field.metadata["section"] for field in attrs.fields(Mod
 _OF_ONE_MODEL = ("wake", "sleep", "alive", "max_concurrency")  # beside its address and settings
 _OF_ALL_MODELS = {
     **{field.name: field.metadata["section"] for field in attrs.fields(Limits)},
+    "forwarded": "",
+    "blocked_paths": "",
+    "origins": "cors",
 }  # what cannot be said again in a model
 _HOMES = {
     **_SETTINGS,
     **_OF_ALL_MODELS,
     **dict.fromkeys(("url", *_OF_ONE_MODEL), "models.<name>"),
-    **dict.fromkeys(("host", "port", "state_dir", "forwarded", "blocked_paths"), ""),
+    **dict.fromkeys(("host", "port", "state_dir"), ""),
     "name": "policy",
-    "origins": "cors",
 }  # the section that each key belongs into, for whoever looks for it in another one
 _TAKEN_NAMES = ("idle", "several")  # what metrics and hooks call no model, and many
 _JSON_OR_YAML = (".yaml", ".yml")  # any other ending is JSON, as in llmux 2.4.0

@@ -419,6 +419,12 @@ class PlaceTests(SynchronousTestCase):
             self.assert_belongs(MINIMAL + said("limits", key, 1), "at the top of the file")
         self.assert_belongs(MINIMAL + "origins: 1\n", "under cors:")
 
+    def test_not_of_a_model(self) -> None:
+        """What holds for the whole file and stands in a model is told where it belongs."""
+        for key in ("forwarded", "blocked_paths"):
+            self.assert_belongs(f"{MINIMAL}    {key}: 1\n", "at the top of the file")
+        self.assert_belongs(f"{MINIMAL}    origins: 1\n", "under cors:")
+
     def test_near_misses(self) -> None:
         """A mistyped key is told the one that was meant."""
         for section, wrong, right in (
