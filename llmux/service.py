@@ -116,6 +116,7 @@ def build_app(config: Config, reactor: Any, registry: CollectorRegistry | None =
             config.limits,
             is_model=config.models.__contains__,
             refused=metrics.connection_refused,
+            abandoned=resource.abandoned,
         ),
     )
 

@@ -156,8 +156,9 @@ class RelayChannel(HTTPChannel):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's default
         """See :meth:`IProtocol.connectionLost`."""
-        self.site.connection_lost()
+        abandoned = self._request
         super().connectionLost(reason)
+        self.site.connection_lost(abandoned)
 
     def tunnel(self, received: Callable[[bytes], None]) -> None:
         """
@@ -200,8 +201,7 @@ class RelayChannel(HTTPChannel):
     def _new_request(self, line: RequestLine) -> RelayRequest:
         self._command, self._path, self._version = line.method, line.target, line.version
         request = cast(RelayRequest, self.requestFactory(self))
-        request.method, request.uri, request.clientproto = line.method, line.target, line.version
-        request.arrived = self.terms.clock.seconds()
+        request.begin(line, self.terms.clock.seconds())
         self.requests.append(request)
         return request
 

@@ -10,6 +10,7 @@ from twisted.web.server import Request
 
 from llmux.envelope import EnvelopeReader
 from llmux.errors import RequestError
+from llmux.server.head import RequestLine
 from llmux.server.refusals import Refusal, Refused
 from llmux.server.spool import open_spool
 
@@ -49,6 +50,18 @@ class RelayRequest(Request):
         host: str = self.getClientAddress().host
         return host
 
+    def begin(self, line: RequestLine, arrived: float) -> None:
+        """
+        Take in the first line.
+
+        :param line: the first line.
+        :param arrived: when it came, in the clock's seconds.
+        """
+        self.method, self.uri, self.clientproto = line.method, line.target, line.version
+        self.path = self.uri.partition(b"?")[0]
+        self.args = {}
+        self.arrived = arrived
+
     def gotLength(self, length: int | None) -> None:
         """Make room for the body: the head has been taken."""
         terms = self.channel.terms
@@ -75,10 +88,7 @@ class RelayRequest(Request):
             raise Refused(Refusal.SPOOL) from error
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Answer: the request is here, or what has come of it is refused."""
-        self.method, self.uri, self.clientproto = command, path, version
-        self.path = path.partition(b"?")[0]
-        self.args = {}
+        """Answer: the request is here, or what has come of it is refused; its line is known."""
         if self.content is not None:
             try:
                 self.content.seek(0)  # which writes what is still in a buffer

@@ -26,6 +26,7 @@ class RelaySite(Site):
     :param limits: of bodies and connections.
     :param is_model: tells whether a name is a model's.
     :param refused: called for each connection that is one too many.
+    :param abandoned: called with each request whose client has gone before all of it had come.
     :ivar max_connections: how many may be open.
     :ivar connections: how many are open.
     """
@@ -41,12 +42,14 @@ class RelaySite(Site):
         limits: Limits,
         is_model: Callable[[str], bool],
         refused: Callable[[], None],
+        abandoned: Callable[[RelayRequest], None],
     ) -> None:
         super().__init__(resource, RelayRequest, timeout=IDLE_SECS, reactor=reactor)
         self._terms = Terms(reactor, limits, is_model)
         self.max_connections = limits.max_connections
         self.connections = 0
         self._connection_refused = refused
+        self._request_abandoned = abandoned
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Take a connection, or close it if there are too many."""
@@ -58,9 +61,15 @@ class RelaySite(Site):
         channel.terms = self._terms
         return channel
 
-    def connection_lost(self) -> None:
-        """Have room for one more connection."""
+    def connection_lost(self, abandoned: RelayRequest | None) -> None:
+        """
+        Have room for one more connection.
+
+        :param abandoned: the request of which the body has not come to its end, if there is one.
+        """
         self.connections -= 1
+        if abandoned is not None:
+            self._request_abandoned(abandoned)
 
     def log(self, request: HTTPRequest) -> None:
         """Write nothing."""

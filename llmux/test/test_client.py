@@ -7,17 +7,28 @@ import os
 from pathlib import Path
 from typing import Any
 
+import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import PrivateCertificate
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web._newclient import RequestNotSent, ResponseNeverReceived
+from twisted.web.http_headers import Headers
+from zope.interface import implementer
 
+from llmux.clock import VirtualClock
 from llmux.config import Backend
-from llmux.proxy.client import make_endpoint
+from llmux.proxy.client import RelayClient, make_endpoint
+from llmux.proxy.connection import BackendConnection
+from llmux.proxy.pool import ConnectionPool
 from llmux.test.loopback import BackendWire, RawBackend, Served, http_answer, http_post
 
 
@@ -29,6 +40,65 @@ class EndpointTests(SynchronousTestCase):
             make_endpoint(memory, Backend(host, 8001), 7.0).connect(Factory())
             ((found, port, _, timeout, _),) = memory.tcpClients
             self.assertEqual((found, port, timeout), (host, 8001, 7.0))
+
+
+@implementer(IStreamClientEndpoint)
+@attrs.frozen
+class Endpoint:
+    """
+    Gives connections that are there already.
+
+    :param connections: in order.
+    """
+
+    connections: list[BackendConnection]
+
+    def connect(self, protocolFactory: object) -> Deferred[Any]:  # noqa: N803  # the interface's
+        """See :meth:`IStreamClientEndpoint.connect`."""
+        return succeed(self.connections.pop(0))
+
+
+class NotSentTests(SynchronousTestCase):
+    """A connection that turns out to be unusable before anything was handed to it."""
+
+    def ask(self, *connections: BackendConnection) -> Deferred[Any]:
+        """Send a request to a backend to which these connections can be made, one by one."""
+        pool = ConnectionPool(Endpoint(list(connections)), VirtualClock(), 2.0)
+        client = RelayClient(Backend("127.0.0.1", 1), pool)
+        return client.request(b"POST", b"/", Headers({b"Host": [b"x"]}), None)
+
+    def connection(self) -> tuple[BackendConnection, StringTransport]:
+        """Make a connection, and the wire that it writes to."""
+        connection = BackendConnection(lambda _: None, lambda _: None)
+        transport = StringTransport()
+        connection.makeConnection(transport)
+        return connection, transport
+
+    def test_tried_once_more(self) -> None:
+        """The request goes out on a new connection."""
+        spent, _ = self.connection()
+        spent.connectionLost(Failure(ConnectionDone()))
+        fresh, wire = self.connection()
+        answered = self.ask(spent, fresh)
+        self.assertTrue(wire.value().startswith(b"POST / HTTP/1.1\r\n"))
+        fresh.dataReceived(http_answer(b"x"))
+        self.assertEqual(self.successResultOf(answered).code, 200)
+
+    def test_not_a_third_time(self) -> None:
+        """If that one is unusable too, the request fails."""
+        spent, _ = self.connection()
+        spent.connectionLost(Failure(ConnectionDone()))
+        self.failureResultOf(self.ask(spent, spent), RequestNotSent)
+
+    def test_never_once_something_was_sent(self) -> None:
+        """A request that has been handed to a connection is not sent again."""
+        first, wire = self.connection()
+        second, unused = self.connection()
+        answered = self.ask(first, second)
+        self.assertTrue(wire.value())
+        first.connectionLost(Failure(ConnectionDone()))
+        self.failureResultOf(answered, ResponseNeverReceived)
+        self.assertEqual(unused.value(), b"")
 
 
 class TLSTests(TestCase):

@@ -204,6 +204,18 @@ class LogTests(TestCase):
         event = await self.ended()
         self.assertEqual((event["status"], event["how"]), (499, "client"))
 
+    async def test_client_left_while_it_sent(self) -> None:
+        """And one that left before it had sent all of its request."""
+        client = await self.served.client()
+        head = b"X-Request-Id: r2\r\nExpect: 100-continue\r\n"
+        client.send(http_post(head=head).partition(b"{")[0])
+        await client.until(b"100 Continue")
+        client.close()
+        event = await self.ended()
+        self.assertEqual((event["status"], event["how"]), (499, "client"))
+        self.assertEqual((event["request_id"], event["bytes_in"]), ("r2", 0))
+        self.assertEqual(self.served.sample("llmux_requests_total", model="", status="499"), 1)
+
     async def test_refused(self) -> None:
         """What is refused leaves an event, too."""
         await self.served.exchange(b"GET / HTTP/3\r\n\r\n")

@@ -87,7 +87,7 @@ class FrontDoor(KleinResource):
     def render(self, request: IRequest) -> KleinRenderable:
         """See :meth:`IResource.render`."""
         assert isinstance(request, RelayRequest)
-        request.request_id = _take_or_make_id(request)
+        request.request_id = take_or_make_id(request)
         request.responseHeaders.setRawHeaders(b"X-Request-Id", [request.request_id])
         self._house.cors.allow(request.requestHeaders, request.responseHeaders)
         route = self._route(request)
@@ -102,6 +102,11 @@ class FrontDoor(KleinResource):
             ))  # fmt: skip
         return super().render(request)
 
+    def abandoned(self, request: RelayRequest) -> None:
+        """Account for a request whose client has gone before all of it had come."""
+        request.request_id = take_or_make_id(request)
+        Exchange(self._house, request).abandon()
+
     def _route(self, request: RelayRequest) -> list[bytes]:
         """Choose a route; Klein sees it instead of the path."""
         if request.refusal is None and request.method in (b"GET", b"HEAD"):
@@ -113,7 +118,8 @@ class FrontDoor(KleinResource):
         return _RELAY
 
 
-def _take_or_make_id(request: RelayRequest) -> bytes:
+def take_or_make_id(request: RelayRequest) -> bytes:
+    """Choose what a request is called: as its client calls it, if that can be shown."""
     given = request.requestHeaders.getRawHeaders(b"x-request-id", [])
     if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
         return given[0]

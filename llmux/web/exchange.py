@@ -120,6 +120,11 @@ class Exchange:
             self._log_end()
         return None
 
+    def abandon(self) -> None:
+        """Account for the request: its client has gone before all of it had come."""
+        self._count(CLIENT_LEFT)
+        self._log_end()
+
     async def _answer(self) -> bytes | None:
         house, request = self._house, self._request
         if request.refusal is not None:
