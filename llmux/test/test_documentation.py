@@ -1,4 +1,4 @@
-"""Tests of ``docs/configuration.rst``: its examples are read, and it knows every key."""
+"""Tests of the documentation: its examples are read, and it knows every key and refusal."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
 from llmux.config import DEFAULT_BLOCKED_PATHS, Config, Limits, ModelConfig, ModelSettings
+from llmux.server.refusals import Refusal
 from llmux.test.test_config import load
 from llmux.test.test_schema import complaints
 
-PAGE = Path(__file__).parents[2] / "docs" / "configuration.rst"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "configuration.rst"
 SECTIONS = {field.name: field.metadata["section"] for field in attrs.fields(ModelSettings)}
 
 
@@ -114,3 +116,27 @@ class ConfigurationPageTests(SynchronousTestCase):
             complaints(below(rest, ".. code-block:: yaml"), "config.yaml"),
             [line for line in said if line],
         )
+
+
+class ProxyingPageTests(SynchronousTestCase):
+    """The page about proxying has the table of refusals as it is."""
+
+    if not DOCS.is_dir():
+        skip = "there is no documentation: this is not a checkout"
+
+    def test_refusals(self) -> None:
+        """Every refusal is there with its status, and there are no others."""
+        page = (DOCS / "proxying.rst").read_text("utf-8")
+        rows = below_heading(page, "What is refused")
+        for refusal in Refusal:
+            start = f"{refusal.status}     {refusal.message}"
+            self.assertEqual(len([row for row in rows if row.startswith(start)]), 1, refusal)
+        self.assertEqual(len(rows), len(Refusal))
+
+
+def below_heading(page: str, heading: str) -> list[str]:
+    """Give the rows of the first table below a heading that begin with a number."""
+    _, found, rest = page.partition(f"{heading}\n---")
+    assert found, heading
+    table = rest.partition("\n\n======")[2].partition("\n\n")[0]
+    return [row for row in table.splitlines() if row[:3].isdigit()]
