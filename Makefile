@@ -6,7 +6,7 @@ BIN = $(abspath $(VENV))/bin
 # Tests that drive a real llama-server find it in LLAMA_SERVER or PATH, and its model in LLAMA_MODEL;
 # without them they are skipped with the reason.
 
-.PHONY: run test unit e2e types lint format docs packaging clean
+.PHONY: run test unit e2e types lint format docs bench packaging clean
 
 # Runs the demo in the foreground; what its hooks have started ends with it.
 run: $(VENV)/installed
@@ -37,6 +37,10 @@ format: $(VENV)/developing
 docs: $(VENV)/developing
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
+# Needs cc and wrk, and compares with nginx if it is there; BENCH="--only streams" for a part of it.
+bench: $(VENV)/installed
+	$(BIN)/python -m bench.run $(BENCH)
+
 packaging: $(VENV)/developing
 	$(BIN)/tox -e packaging
 
@@ -51,4 +55,4 @@ $(VENV)/developing: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .tox build dist docs/_build _trial_temp* .hypothesis .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .tox build dist docs/_build bench/build bench/results _trial_temp* .hypothesis .mypy_cache .ruff_cache *.egg-info

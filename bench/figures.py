@@ -1,0 +1,130 @@
+"""What is measured: figures, the cases that yield them, and how much work each does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+
+from bench.contenders import Proxy
+from bench.helpers import Outcome
+
+MEGABYTE = 1_000_000
+
+
+@attrs.frozen
+class Scale:
+    """
+    How much work is done.
+
+    :param rounds: how often each contender has its turn; the median counts.
+    :param seconds: how long a rate is measured.
+    :param idle: two numbers of silent streams.
+    :param upload: bytes of the huge body.
+    :param race: requests for each way of closing.
+    :param bodies: how many clients wait with a large body each.
+    :param body: bytes of each.
+    :param answer: bytes of the answer that nobody takes.
+    """
+
+    rounds: int
+    seconds: int
+    streams: int
+    idle: tuple[int, int]
+    upload: int
+    waiters: int
+    race: int
+    bodies: int
+    body: int
+    answer: int
+
+
+FULL = Scale(
+    rounds=3,
+    seconds=5,
+    streams=64,
+    idle=(1000, 5000),
+    upload=50 * MEGABYTE,
+    waiters=1000,
+    race=5000,
+    bodies=100,
+    body=20 * MEGABYTE,
+    answer=200 * MEGABYTE,
+)
+QUICK = Scale(
+    rounds=1,
+    seconds=1,
+    streams=16,
+    idle=(50, 100),
+    upload=5 * MEGABYTE,
+    waiters=50,
+    race=200,
+    bodies=10,
+    body=2 * MEGABYTE,
+    answer=50 * MEGABYTE,
+)
+
+
+@attrs.frozen
+class Figure:
+    """
+    One line of the table.
+
+    :param key: its name in the JSON file.
+    :param target: what llmux has to stay below.
+    :param added_to: the key of another figure, of which this is the difference to ``straight``.
+    """
+
+    key: str
+    title: str
+    unit: str
+    target: float | None = None
+    added_to: str | None = None
+
+
+@attrs.define
+class Bench:
+    """
+    What a case works with.
+
+    :param directory: for the files of the helpers.
+    :param notes: takes what a reader of the table must know.
+    """
+
+    directory: Path
+    scale: Scale
+    notes: list[str] = attrs.Factory(list)
+
+    def note(self, text: str) -> None:
+        """Keep something to be said below the table."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def note_failures(self, what: str, outcome: Outcome) -> None:
+        """Say which of the clients' requests failed, if any did."""
+        if outcome.failures:
+            self.note(f"{what}: {outcome.failures}")
+
+
+Samples = dict[str, float]
+Measure = Callable[[Bench, str, Proxy], Samples]
+
+
+@attrs.frozen
+class Case:
+    """
+    Some figures that are measured together.
+
+    :param figures: gives its figures, for the scale at hand.
+    :param measure: gives their values by key, for a contender by name; those that the contender has
+        not are left out.
+    :param once: whether one round is enough.
+    :param fresh: whether each measurement wants a proxy that has done nothing yet.
+    """
+
+    name: str
+    figures: Callable[[Scale], list[Figure]]
+    measure: Measure
+    once: bool = False
+    fresh: bool = False
