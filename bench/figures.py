@@ -11,6 +11,8 @@ from bench.contenders import Proxy
 from bench.helpers import Outcome
 
 MEGABYTE = 1_000_000
+PACED = {"clients": 2, "gap_us": 10_000, "gap_random_us": 20_000}
+"""Clients with a hundred small requests a second: no proxy is busy, and they keep no step."""
 
 
 @attrs.frozen

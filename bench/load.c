@@ -289,28 +289,24 @@ static void read_options(int count_, char **words) {
 }
 
 /* Open the connections that may be opened by now, and go on with those whose pause is over. */
-static int look_at_clients(uint64_t started) {
+static struct timespec look_at_clients(uint64_t started) {
     static long born;
-    int wait = 100;
-    uint64_t now = now_ns();
+    uint64_t now = now_ns(), next = now + 100 * MILLISECOND;
     while (born < option.clients && now - started >= (uint64_t)born * SECOND / (uint64_t)option.rate)
         open_connection(&clients[born++]);
-    if (born < option.clients) wait = 1;
-    if (!option.gap_us && !option.gap_random_us && !option.seconds && option.requests == 1)
-        return wait; /* nobody pauses */
-    for (long i = 0; i < born; i++) {
+    if (born < option.clients) next = now + MILLISECOND;
+    for (long i = 0; i < born && option.requests != 1; i++) {
         struct client *client = &clients[i];
         if (client->state != PAUSED) continue;
         if (client->due > now) {
-            int left = (int)((client->due - now) / MILLISECOND) + 1;
-            if (left < wait) wait = left;
+            if (client->due < next) next = client->due;
         } else if (client->fd < 0) {
             open_connection(client);
         } else {
             begin_request(client);
         }
     }
-    return wait;
+    return (struct timespec){0, (long)(next - now)};
 }
 
 int main(int words_count, char **words) {
@@ -340,8 +336,9 @@ int main(int words_count, char **words) {
                     connected, sent, begun, finished);
             break;
         }
-        int ready = epoll_wait(poller, events, 512, look_at_clients(started));
-        if (ready < 0 && errno != EINTR) die("epoll_wait");
+        struct timespec wait = look_at_clients(started);
+        int ready = epoll_pwait2(poller, events, 512, &wait, NULL);
+        if (ready < 0 && errno != EINTR) die("epoll_pwait2");
         for (int i = 0; i < ready; i++) {
             struct client *client = events[i].data.ptr;
             if (client->fd >= 0) happened(client, events[i].events);

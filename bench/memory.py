@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from bench.contenders import Proxy
-from bench.figures import MEGABYTE, Bench, Case, Figure, Samples, Scale
+from bench.figures import MEGABYTE, PACED, Bench, Case, Figure, Samples, Scale
 from bench.helpers import Load, Outcome, run_load
 from bench.processes import forget_peak, peak_rss, rss, wait_until
-
-_PACED = {"clients": 2, "gap_us": 20_000}
 
 
 def _bodies_figures(scale: Scale) -> list[Figure]:
@@ -69,7 +67,7 @@ def _measure_stalled(bench: Bench, contender: str, proxy: Proxy) -> Samples:
 
 def _paced(bench: Bench, proxy: Proxy) -> Outcome:
     seconds = bench.scale.seconds
-    outcome = run_load(bench.directory, proxy.port, "/small", seconds=seconds, **_PACED)
+    outcome = run_load(bench.directory, proxy.port, "/small", seconds=seconds, **PACED)
     bench.note_failures("beside a stalled reader", outcome)
     return outcome
 

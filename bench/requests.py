@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 
 from bench.contenders import Proxy
-from bench.figures import MEGABYTE, Bench, Case, Figure, Samples, Scale
+from bench.figures import MEGABYTE, PACED, Bench, Case, Figure, Samples, Scale
 from bench.helpers import Load, run_load, run_wrk
 from bench.processes import cpu_seconds
 
 _CONNECTIONS = 16
-_PACED = {"clients": 2, "gap_us": 20_000}  # some hundred requests a second: far from busy
 
 
 def _small_figures(scale: Scale) -> list[Figure]:
@@ -44,7 +43,7 @@ def _latency_figures(scale: Scale) -> list[Figure]:
 
 def _measure_latency(bench: Bench, contender: str, proxy: Proxy) -> Samples:
     seconds = bench.scale.seconds
-    outcome = run_load(bench.directory, proxy.port, "/small", seconds=seconds, **_PACED)
+    outcome = run_load(bench.directory, proxy.port, "/small", seconds=seconds, **PACED)
     bench.note_failures(f"latency, {contender}", outcome)
     return {
         f"latency_{which}": outcome.milliseconds("first_byte", which)
@@ -62,7 +61,8 @@ def _upload_figures(scale: Scale) -> list[Figure]:
 
 def _measure_upload(bench: Bench, contender: str, proxy: Proxy) -> Samples:
     directory, port = bench.directory, proxy.port
-    with Load(directory, port, "/small", "bench", clients=4, gap_us=5000, seconds=120) as small:
+    often = {"clients": 4, "gap_us": 2000, "gap_random_us": 6000, "seconds": 120}
+    with Load(directory, port, "/small", "bench", **often) as small:
         small.wait_for("begun")
         time.sleep(0.3)
         upload = run_load(directory, port, "/sink", requests=1, body=bench.scale.upload)
