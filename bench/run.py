@@ -40,6 +40,7 @@ def main(words: list[str]) -> int:
     """
     options = _parser().parse_args(words)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # also where a shell has it ignored
     chosen = [case for case in CASES if case.name in options.only]
     try:
         if shutil.which("wrk") is None:
