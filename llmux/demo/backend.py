@@ -109,6 +109,7 @@ class BackendResource(Resource):
             b"/v1/chat/completions": (_POST, self._chat),
             b"/v1/completions": (_POST, self._complete),
             b"/v1/embeddings": (_POST, self._embed),
+            b"/v1/audio/transcriptions": (_POST, self._transcribe),
         }
         methods, handler = routes.get(request.path, ((), None))
         if handler is None:
@@ -135,6 +136,10 @@ class BackendResource(Resource):
     async def _embed(self, request: Request) -> str:
         body = _read(request)
         return _reply(request, 200, wire.embeddings(body, self._backend.name))
+
+    async def _transcribe(self, request: Request) -> str:
+        assert request.args is not None  # a form's fields; Twisted has read them
+        return _reply(request, 200, wire.transcription(request.args))
 
     async def _chat(self, request: Request) -> str:
         body = _read(request)

@@ -165,6 +165,19 @@ def embeddings(body: Json, model: str) -> Json:
     }
 
 
+def transcription(form: Mapping[bytes, Sequence[bytes]]) -> Json:
+    """
+    Answer a request to write down what is said in a recording: the demo hears how long it is.
+
+    :param form: the values of each field.
+    :raises BadRequest: there is no recording.
+    """
+    recordings = form.get(b"file")
+    if not recordings:
+        raise BadRequest("'file' must be a recording, in a form of the type multipart/form-data")
+    return {"text": f"This recording has {len(recordings[0])} bytes."}
+
+
 def models(model: str) -> Json:
     """List the one model."""
     listed = {"id": model, "object": "model", "created": 0, "owned_by": "llmux-demo"}

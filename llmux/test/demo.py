@@ -25,9 +25,11 @@ class Exchange:
         self._channel = site.buildProtocol(None)
         self._channel.makeConnection(self.transport)
 
-    def send(self, method: str, path: str, body: bytes = b"") -> None:
+    def send(self, method: str, path: str, body: bytes = b"", media_type: str = "") -> None:
         """Send a request, and ask for the connection to be closed after it."""
         head = f"{method} {path} HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n"
+        if media_type:
+            head += f"Content-Type: {media_type}\r\n"
         self._channel.dataReceived(
             f"{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
         )
@@ -80,13 +82,13 @@ class DemoTests(SynchronousTestCase):
         self.resource = BackendResource(backend, self.log.append)
         self.site = Site(self.resource, reactor=self.clock)
 
-    def ask(self, method: str, path: str, body: object = None) -> Exchange:
+    def ask(self, method: str, path: str, body: object = None, media_type: str = "") -> Exchange:
         """Send a request, with a body of JSON or of the bytes given."""
         exchange = Exchange(self.site)
         sent = (
             body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         )
-        exchange.send(method, path, sent)
+        exchange.send(method, path, sent, media_type)
         return exchange
 
     def chat(self, **more: object) -> Exchange:

@@ -5,6 +5,7 @@ import json
 import math
 import struct
 from collections.abc import AsyncIterator
+from typing import Any
 
 from twisted.web.resource import IResource
 from zope.interface.verify import verifyObject
@@ -239,6 +240,35 @@ class EmbeddingTests(DemoTests):
         numbers = struct.unpack("<16f", base64.b64decode(item["embedding"]))
         for number, expected in zip(numbers, speech.embed("hello"), strict=True):
             self.assertAlmostEqual(number, expected, places=6)
+
+
+class TranscriptionTests(DemoTests):
+    """Recordings as text."""
+
+    def transcribe(self, body: bytes, media_type: str = "multipart/form-data; boundary=x") -> Any:
+        """Upload a form."""
+        return self.ask("POST", "/v1/audio/transcriptions", body, media_type)
+
+    def test_transcription(self) -> None:
+        """Of a recording it tells how many bytes it has, wherever the model's name stands."""
+        model = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\ntiny\r\n'
+        for recording in (b"", b"\r", b"\n--y\r\n", bytes(range(256)) * 100):
+            head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n'
+            file = head + b"Content-Type: audio/wav\r\n\r\n" + recording + b"\r\n"
+            for form in (file + model, model + file):
+                exchange = self.transcribe(form + b"--x--\r\n")
+                told = f"This recording has {len(recording)} bytes."
+                self.assertEqual((exchange.status, exchange.json), (200, {"text": told}))
+
+    def test_no_recording(self) -> None:
+        """Without a recording there is nothing to write down."""
+        model = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\ntiny\r\n--x--\r\n'
+        for exchange in (
+            self.transcribe(model),
+            self.transcribe(b'{"model": "tiny"}', "application/json"),
+        ):
+            self.assertEqual(exchange.status, 400)
+            self.assertIn("'file'", exchange.json["error"]["message"])
 
 
 def _dot(left: list[float], right: list[float]) -> float:
