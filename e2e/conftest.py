@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from e2e.program import Backends, Program, free_port, scratch_environment
+from e2e.program import Backends, Program, free_port, scratch_environment, start
 
 CHECKOUT = Path(__file__).parent.parent
 
@@ -50,6 +50,20 @@ def backends(
     found.end_all(environment)
 
 
+@pytest.fixture
+def serve(
+    backends: Backends, programs: list[Program], tmp_path: Path, environment: dict[str, str]
+) -> Callable[..., Program]:
+    """Start llmux in front of both models when it is called, with further sections of the file."""
+
+    def serve(**sections: object) -> Program:
+        port = free_port()
+        config = backends.config(tmp_path, port, **sections)
+        return start(programs, config, port, environment, "--log-format", "json")
+
+    return serve
+
+
 def _llama_server() -> dict[str, str]:
     server = os.environ.get("LLAMA_SERVER") or shutil.which("llama-server")
     model = os.environ.get("LLAMA_MODEL")
@@ -59,4 +73,5 @@ def _llama_server() -> dict[str, str]:
         pytest.skip("no model for llama-server: set LLAMA_MODEL to a GGUF file")
     if not shutil.which("curl"):
         pytest.skip("the example's hooks need curl")
-    return {"LLAMA_SERVER": server, "MODEL_FILE": model, "LLAMA_ARGS": "-c 8192 -np 4 --no-webui"}
+    arguments = "-c 8192 -np 4 --no-webui --embeddings --pooling mean"
+    return {"LLAMA_SERVER": server, "MODEL_FILE": model, "LLAMA_ARGS": arguments}

@@ -147,6 +147,15 @@ def _hear_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def chat(client: openai.OpenAI, model: str, **settings: Any) -> Any:
+    """Ask for a short answer."""
+    return client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": "Say something about switching."}],
+        **{"max_tokens": 8, "temperature": 0, **settings},
+    )
+
+
 class Backends:
     """
     Two models, ``first`` and ``second/model``, with the hooks of an example.
@@ -154,6 +163,7 @@ class Backends:
     :param kind: the example's folder.
     :param state: the state directory.
     :param ports: one for each model.
+    :ivar before_wake: what the shell does before each wake, with a semicolon behind it.
     """
 
     models = ("first", "second/model")
@@ -162,17 +172,19 @@ class Backends:
         self.kind = kind
         self.state = state
         self.ports = ports
+        self.before_wake = ""
 
-    def config(self, directory: Path, port: int, **policy: object) -> Path:
+    def config(self, directory: Path, port: int, **sections: object) -> Path:
         """Write a configuration and give its path; as JSON, which is what needs no library."""
         hooks = {hook: f"examples/{self.kind}/{hook}.sh" for hook in ("wake", "sleep", "alive")}
+        hooks["wake"] = self.before_wake + hooks["wake"]
         path = directory / "config.json"
         path.write_text(
             json.dumps(
                 {
                     "port": port,
                     "state_dir": str(self.state),
-                    "policy": policy,
+                    **sections,
                     "models": {
                         model: {"port": backend, **hooks}
                         for model, backend in zip(self.models, self.ports, strict=True)
@@ -181,6 +193,18 @@ class Backends:
             )
         )
         return path
+
+    def gate(self) -> Gate:
+        """Have every wake wait for a gate to be opened."""
+        gate = Gate(self.state.parent / "gate")
+        self.before_wake = f"until [ -e '{gate.path}' ]; do sleep 0.05; done; "
+        return gate
+
+    def send_signal(self, model: str, number: signal.Signals) -> None:
+        """Send a signal to a model's process; the hooks know nothing of it."""
+        directory = self.state / "models" / model.replace("/", "%2F")
+        (pid_file,) = directory.glob("*.pid")
+        os.kill(int(pid_file.read_text()), number)
 
     def end_all(self, environment: dict[str, str]) -> None:
         """Put both to sleep by hand, as llmux would."""
@@ -200,6 +224,25 @@ class Backends:
                 check=True,
                 timeout=WAIT,
             )
+
+
+class Gate:
+    """
+    What keeps a hook waiting, for as long as a test needs.
+
+    :param path: a file; while it exists the gate is open.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def open(self) -> None:
+        """Let everybody pass."""
+        self.path.touch()
+
+    def close(self) -> None:
+        """Let nobody pass."""
+        self.path.unlink()
 
 
 def wait_until(condition: Any, seconds: float = WAIT) -> None:

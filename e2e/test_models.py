@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import openai
@@ -14,28 +14,15 @@ import pytest_twisted
 from twisted.internet.defer import gatherResults
 from twisted.internet.threads import deferToThread
 
-from e2e.program import Backends, Program, free_port, in_thread, start, wait_until
+from e2e.program import Backends, Program, chat, in_thread, wait_until
 
 FIRST, SECOND = Backends.models
 
 
 @pytest.fixture
-def program(
-    backends: Backends, programs: list[Program], tmp_path: Path, environment: dict[str, str]
-) -> Program:
+def program(serve: Callable[..., Program]) -> Program:
     """Start llmux in front of both models."""
-    port = free_port()
-    config = backends.config(tmp_path, port)
-    return start(programs, config, port, environment, "--log-format", "json")
-
-
-def chat(client: openai.OpenAI, model: str, **settings: Any) -> Any:
-    """Ask for a short answer."""
-    return client.chat.completions.create(
-        model=model,
-        messages=[{"role": "user", "content": "Say something about switching."}],
-        **{"max_tokens": 8, "temperature": 0, **settings},
-    )
+    return serve()
 
 
 def switches(program: Program, source: str, target: str) -> float:
