@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(abspath $(VENV))/bin
 # Tests that drive a real llama-server find it in LLAMA_SERVER or PATH, and its model in LLAMA_MODEL;
-# without them they are skipped with the reason.
+# tests with a browser need chromium and chromedriver. Without them they are skipped with the reason.
 
 .PHONY: run test unit e2e types lint format docs bench packaging clean
 

@@ -39,7 +39,7 @@ def break_off(program: Program, harm: Callable[[], object]) -> int:
     texts: list[str] = []
 
     def read() -> None:
-        for event in chat(program.openai(), FIRST, stream=True, max_tokens=1500):
+        for event in chat(program.openai(), FIRST, stream=True, max_tokens=4000):
             if event.choices and event.choices[0].delta.content:
                 texts.append(event.choices[0].delta.content)
                 if len(texts) == 4:
