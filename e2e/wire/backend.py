@@ -47,13 +47,15 @@ class RecordingBackend:
         self.begin([OK])
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def begin(self, answers: Sequence[Script]) -> None:
+    def begin(self, answers: Sequence[Script], *, hasty: bool = False) -> None:
         """
         Forget what has arrived.
 
         :param answers: how the next requests are answered; the last one is repeated.
+        :param hasty: whether they are answered before their bodies have been read.
         """
         with self._lock:
+            self._hasty = hasty
             self.answers = list(answers)
             self.requests: list[Arrived] = []
             self.received = b""
@@ -93,7 +95,7 @@ class RecordingBackend:
                     self.received += peer.received[seen:]
                     rest += peer.received[seen:]
                     seen = len(peer.received)
-                    taken = read_message(rest, ended=False)
+                    taken = read_message(rest, ended=self._hasty)
                     if taken is not None:
                         whole = rest[: len(rest) - len(taken[1])]
                         rest = taken[1]

@@ -15,7 +15,7 @@ class Message:
     :param start: its first line.
     :param headers: their values, in order, by lower-case name.
     :param body: without its framing.
-    :param whole: whether it has come to its end.
+    :param whole: whether it has come to its end, as far as its framing tells.
     """
 
     start: bytes
@@ -35,13 +35,14 @@ class Message:
 
 
 def read_message(
-    received: bytes, *, ended: bool, bodiless: bool = False
+    received: bytes, *, ended: bool, clean: bool = True, bodiless: bool = False
 ) -> tuple[Message, bytes] | None:
     """
     Read the first message.
 
     :param received: what has come.
     :param ended: whether nothing more will.
+    :param clean: whether that was in order.
     :param bodiless: whether it is the answer to a HEAD.
     :returns: the message and what follows it; ``None`` if its head is not whole, or if there is
         more to come of its body.
@@ -57,7 +58,7 @@ def read_message(
         assert name == name.strip(), line
         key = name.decode("ascii").lower()
         headers[key] = (*headers.get(key, ()), value.strip(b" \t"))
-    body, whole, after = _read_body(start, headers, rest, ended, bodiless)
+    body, whole, after = _read_body(start, headers, rest, ended and clean, bodiless)
     return (Message(start, headers, body, whole), after) if whole or ended else None
 
 
