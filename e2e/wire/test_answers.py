@@ -6,6 +6,7 @@ import gzip
 
 import pytest
 
+from e2e.program import wait_until
 from e2e.wire.case import Case, Cut, Told, check
 from e2e.wire.conftest import House
 from e2e.wire.peer import Await, End, Pause, Script, connect
@@ -238,3 +239,5 @@ def test_answer_before_the_request_was_read(plain: House) -> None:
     client.play((post(large), Await(b"too large")))
     assert b"413 No" in client.received
     client.end()
+    number = plain.backend.requests[0].connection
+    wait_until(lambda: number in plain.backend.ended, 5)  # its bytes are no other test's

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from e2e.wire.case import Case, Told, check
+from e2e.wire.case import Case, Told, check, next_answer
 from e2e.wire.conftest import House
+from e2e.wire.peer import connect
 
 LINE = b"POST /v1/x HTTP/1.1\r\n"
 HOST = b"Host: h\r\n"
@@ -235,3 +236,13 @@ ALL = [*LENGTHS, *LINES, *HEADERS, *REQUEST_LINES, *CHUNKS]
 def test_refused(case: Case, plain: House) -> None:
     """It is answered with its error, the connection is closed, and no backend hears of it."""
     check(case, plain.port, plain.backend)
+
+
+@pytest.mark.xfail(strict=True, reason="Twisted knows no reason for these statuses")
+def test_reason(plain: House) -> None:
+    """A refusal's status line has the reason phrase that belongs to its status."""
+    client = connect(plain.port)
+    client.play(LINE + HOST + b"X-A: " + b"a" * 70_000 + b"\r\n\r\n")
+    answered = next_answer(client)
+    client.end()
+    assert answered.start == b"HTTP/1.1 431 Request Header Fields Too Large"
