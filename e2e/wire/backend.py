@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import attrs
 
 from e2e.program import wait_until
-from e2e.wire.message import read_message
 from e2e.wire.peer import End, Gone, Peer, Script
+from llmux.test.messages import read_message
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

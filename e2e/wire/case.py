@@ -8,8 +8,8 @@ import re
 import attrs
 
 from e2e.wire.backend import OK, RecordingBackend
-from e2e.wire.message import Fields, Message, read_message
 from e2e.wire.peer import Peer, Script, connect
+from llmux.test.messages import Fields, Message, read_message
 
 _TIMING = re.compile(rb"queue;dur=[0-9]+\.[0-9], switch;dur=[0-9]+\.[0-9]")
 _PROBE = b"GET /health HTTP/1.1\r\nHost: probe\r\n\r\n"

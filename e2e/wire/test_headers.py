@@ -8,9 +8,9 @@ import pytest
 
 from e2e.wire.case import Case, Told, check, next_answer
 from e2e.wire.conftest import UNREAD, House
-from e2e.wire.message import read_message
 from e2e.wire.peer import connect
 from e2e.wire.requests import BODY, answer, get, post, sent_on
+from llmux.test.messages import read_message
 
 OWN_ID = re.compile(rb"[0-9a-f]{32}")
 

@@ -10,9 +10,9 @@ import pytest
 from e2e.wire.backend import OK
 from e2e.wire.case import next_answer
 from e2e.wire.conftest import House
-from e2e.wire.message import Message, read_message
 from e2e.wire.peer import Await, End, Script, connect
 from e2e.wire.requests import answer, chunked_answer, post
+from llmux.test.messages import Message, read_message
 
 SLOW = b'{"model": "slow", "stream": true}'
 EVENTS = b"data: 1\n\ndata: [DONE]\n\n"
