@@ -103,8 +103,7 @@ class AnsweringBackend:
             talker.transport.abortConnection()
 
     def _build(self) -> Talker:
-        talker = _AnsweringTalker(self)
-        return talker
+        return _AnsweringTalker(self)
 
 
 class _AnsweringTalker(Talker):
@@ -167,10 +166,7 @@ class FidelityTests(TestCase):
         )
         @given(exchanges())
         def check(exchange: Exchange) -> None:
-            blockingCallFromThread(
-                reactor,  # type: ignore[arg-type]  # the module that stands for it
-                lambda: Deferred.fromCoroutine(self.exchanged(exchange)),
-            )
+            blockingCallFromThread(reactor, self._begin, exchange)
 
         if "LLMUX_EXAMPLES" in os.environ:
             print(f"{EXAMPLES} exchanges, LLMUX_SEED={SEED}")
@@ -180,6 +176,9 @@ class FidelityTests(TestCase):
     def _with_seed(self, failure: Failure) -> Failure:
         print(f"LLMUX_SEED={SEED}")
         return failure
+
+    def _begin(self, exchange: Exchange) -> Deferred[None]:
+        return Deferred.fromCoroutine(self.exchanged(exchange))
 
     async def exchanged(self, exchange: Exchange) -> None:
         """Let one exchange happen, and compare both ends."""
