@@ -166,7 +166,7 @@ class FidelityTests(TestCase):
         )
         @given(exchanges())
         def check(exchange: Exchange) -> None:
-            blockingCallFromThread(reactor, self._begin, exchange)
+            blockingCallFromThread(reactor, self._begin, exchange)  # type: ignore[arg-type]  # Twisted's are not exact
 
         if "LLMUX_EXAMPLES" in os.environ:
             print(f"{EXAMPLES} exchanges, LLMUX_SEED={SEED}")
