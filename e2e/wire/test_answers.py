@@ -191,6 +191,12 @@ BROKEN = [
         closed=True,
     ),
     Case(
+        name="llmux's own error to HEAD",
+        sends=get(b"/x", method=b"HEAD"),
+        gets=(Told(404),),
+        head=True,
+    ),
+    Case(
         name="refused",
         sends=post(b'{"model": "nobody"}'),
         gets=(Told(502, "refused", "backend_refused"),),

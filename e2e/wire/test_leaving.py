@@ -14,7 +14,6 @@ from e2e.wire.peer import Await, End, Pause, connect
 from e2e.wire.requests import get, post
 
 OTHER = post(b'{"model": "org/other"}')
-SLOW = post(b'{"model": "slow"}', b"X-Request-Id: waiting-%d\r\n")
 ENDLESS = (
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
     Await(b"what never comes"),
@@ -57,6 +56,35 @@ def test_while_waiting(how: End, plain: House) -> None:
     assert plain.backend.received == b""
     assert time.monotonic() - started < 10
     client.end()
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        pytest.param(post(), id="little"),
+        pytest.param(
+            post(b" " * 100_000),
+            id="much",
+            marks=pytest.mark.xfail(
+                strict=True, reason="a connection with much to read is paused, its end unseen"
+            ),
+        ),
+    ],
+)
+def test_while_waiting_with_more_behind(behind: bytes, plain: House) -> None:
+    """A client that has sent further requests is seen leaving all the same."""
+    rest(plain)
+    plain.backend.begin([OK])
+    name = f"left-behind-{len(behind)}"
+    client = connect(plain.port)
+    client.play(post(b'{"model": "slow"}', b"X-Request-Id: %s\r\n" % name.encode()) + behind)
+    client.play((Pause(0.1), End.RESET))
+    wait_until(lambda: ended(plain, name) is not None, 5)
+    event = ended(plain, name)
+    assert event is not None
+    assert (event["status"], event["how"]) == (499, "client")
+    rest(plain)
+    assert plain.backend.received == b""
 
 
 @pytest.mark.parametrize("how", WAYS)
