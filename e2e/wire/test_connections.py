@@ -176,7 +176,9 @@ def test_pool_is_closed_when_the_model_sleeps(plain: House) -> None:
 
 @pytest.mark.parametrize("end", [End.CLOSE, End.RESET])
 def test_never_sent_twice(end: End, plain: House) -> None:
-    """A request that was sent and not answered is told to have failed, and sent no second time."""
+    """A request that was sent and not answered is a counted failure, and sent no second time."""
+    series = 'llmux_backend_failures_total{model="llama",reason="backend_closed"}'
+    before = plain.program.metric(series)
     ask(plain, OTHER)
     plain.backend.begin([OK, (end,), OK])
     client = connect(plain.port)
@@ -187,6 +189,7 @@ def test_never_sent_twice(end: End, plain: House) -> None:
     client.end()
     assert failed.status == 502
     assert b'"backend_closed"' in failed.body
+    assert plain.program.metric(series) == before + 1
     assert [b"/once" in arrived.bytes for arrived in plain.backend.requests] == [False, True]
 
 

@@ -78,6 +78,8 @@ def test_connections(small: House) -> None:
     refused.end()
     clients[0].end()
     wait_until(lambda: serves(small), 5)
+    clients[1].end()
+    assert small.program.metric("llmux_connections_refused_total") >= 1
     for client in clients:
         client.end()
 

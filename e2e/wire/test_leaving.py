@@ -108,6 +108,7 @@ def test_before_the_head(how: End, plain: House) -> None:
 @pytest.mark.parametrize("how", WAYS)
 def test_while_streaming(how: End, plain: House) -> None:
     """A client that leaves in the midst of an answer ends the backend's work at once."""
+    before = plain.program.metric('llmux_requests_cut_total{model="llama",reason="client"}')
     plain.backend.begin([ENDLESS])
     client = connect(plain.port)
     name = f"left-{how.name}-streaming"
@@ -119,6 +120,8 @@ def test_while_streaming(how: End, plain: House) -> None:
     event = ended(plain, name)
     assert event is not None
     assert (event["status"], event["how"], event["bytes_out"]) == (200, "client", 5)
+    cut = 'llmux_requests_cut_total{model="llama",reason="client"}'
+    assert plain.program.metric(cut) == before + 1
     client.end()
 
 
@@ -158,6 +161,8 @@ def test_client_that_takes_nothing(tight: House) -> None:
     event = ended(tight, "stalled")
     assert event is not None
     assert event["how"] == "stalled"
+    cut = 'llmux_requests_cut_total{model="llama",reason="stalled"}'
+    assert tight.program.metric(cut) == 1
     stalled.read_to_the_end()
     assert stalled.broken
     assert len(stalled.received) < 100_000_000
