@@ -16,10 +16,6 @@ from e2e.wire.backend import RecordingBackend
 
 WAKE_SECS = 0.5  # how long the slow model takes
 
-UNREAD = pytest.mark.xfail(
-    strict=True, reason="the headers of a request that is refused for one of them are forgotten"
-)
-
 
 @attrs.frozen
 class House:

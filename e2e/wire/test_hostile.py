@@ -238,7 +238,6 @@ def test_refused(case: Case, plain: House) -> None:
     check(case, plain.port, plain.backend)
 
 
-@pytest.mark.xfail(strict=True, reason="Twisted knows no reason for these statuses")
 def test_reason(plain: House) -> None:
     """A refusal's status line has the reason phrase that belongs to its status."""
     client = connect(plain.port)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import socket
-import struct
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from llmux.server.request import RelayRequest
-
-# Where Linux's struct tcp_info (linux/tcp.h) has tcpi_bytes_acked: what the peer has taken, ever.
-_BYTES_ACKED = struct.Struct("=120xQ")
+from llmux.server.tcp import bytes_taken
 
 
 class StalledClient:
@@ -51,7 +46,7 @@ class StalledClient:
         """Watch: more has been written than the client has taken."""
         self.end()
         self._since = self._clock.seconds()
-        self._taken = _bytes_taken(self._request.transport)
+        self._taken = bytes_taken(self._request.transport)
         self._timer = self._clock.callLater(self._seconds, self._look)
 
     def end(self) -> None:
@@ -63,7 +58,7 @@ class StalledClient:
     def _look(self) -> None:
         self._timer = None
         now = self._clock.seconds()
-        taken = _bytes_taken(self._request.transport)
+        taken = bytes_taken(self._request.transport)
         leaving = self._leaving_since()
         if taken != self._taken:
             self._taken = taken
@@ -73,16 +68,3 @@ class StalledClient:
             self._stalled()
         else:
             self._timer = self._clock.callLater(since + self._seconds - now, self._look)
-
-
-def _bytes_taken(transport: Any) -> int | None:
-    """Say how many bytes the peer's kernel has acknowledged, where this one can tell."""
-    if not hasattr(socket, "TCP_INFO"):
-        return None
-    try:
-        info = transport.getHandle().getsockopt(
-            socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size
-        )
-    except (OSError, AttributeError):  # not a TCP connection, or gone
-        return None
-    return _BYTES_ACKED.unpack(info)[0] if len(info) == _BYTES_ACKED.size else None

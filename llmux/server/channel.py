@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, ITCPTransport
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, _ChunkedTransferDecoder, _IdentityTransferDecoder
@@ -14,6 +14,7 @@ from twisted.web.http import Request as HTTPRequest
 from llmux.server.head import RequestLine, read_head, read_request_line
 from llmux.server.refusals import Refusal, Refused
 from llmux.server.request import RelayRequest, body_too_large
+from llmux.server.tcp import closed_by_peer
 from llmux.server.terms import Terms
 
 MAX_HEAD = 64 * 1024
@@ -33,6 +34,9 @@ bytes is reset, and the client may never see why (RFC 9112, 9.6).
 
 CLOSE_SECS = 300
 """Seconds that a client may take to take the last of what was written for it."""
+
+LOOK_SECS = 0.1
+"""Seconds between two looks whether a client has gone that has sent too much to be read on."""
 
 _UNKNOWN = RequestLine(b"-", b"-", b"HTTP/1.1")
 
@@ -61,6 +65,7 @@ class RelayChannel(HTTPChannel):
         self._request: RelayRequest | None = None  # the one whose body is being received
         self._refused = False
         self._closing = False
+        self._unread: IDelayedCall | None = None  # looks whether the client has gone
         self._tunnel: Callable[[bytes], None] | None = None
 
     def dataReceived(self, data: bytes) -> None:
@@ -111,6 +116,9 @@ class RelayChannel(HTTPChannel):
             super().rawDataReceived(data)
         except Refused as refused:
             self._refuse(refused)
+        paused = sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize
+        if paused and self._unread is None:
+            self._unread = self.callLater(LOOK_SECS, self._look_for_end)
 
     def allContentReceived(self) -> None:
         """Hand the request on, whole."""
@@ -123,6 +131,7 @@ class RelayChannel(HTTPChannel):
 
     def requestDone(self, request: HTTPRequest) -> None:
         """Go on with the next request, or close."""
+        self._stop_looking()
         self._savedTimeOut = IDLE_SECS
         super().requestDone(request)
 
@@ -156,6 +165,7 @@ class RelayChannel(HTTPChannel):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's default
         """See :meth:`IProtocol.connectionLost`."""
+        self._stop_looking()
         abandoned = self._request
         super().connectionLost(reason)
         self.site.connection_lost(abandoned)
@@ -167,17 +177,36 @@ class RelayChannel(HTTPChannel):
         :param received: takes it, beginning with what has come already.
         """
         self._tunnel = received
+        self._stop_looking()
         early, self._dataBuffer = b"".join(self._dataBuffer), []
         self._networkProducer.resumeProducing()  # it may have been paused by too much of that
         if early:
             received(early)
 
+    def _look_for_end(self) -> None:
+        """
+        Notice that the client has gone, behind so much that its connection is not being read.
+
+        (Twisted stops reading when 16 KiB of further requests have come.)
+        """
+        self._unread = None
+        if closed_by_peer(self.transport):
+            self._network().abortConnection()
+        else:
+            self._unread = self.callLater(LOOK_SECS, self._look_for_end)
+
+    def _stop_looking(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
     def _begin(self, line: RequestLine) -> None:
         """Begin a request: its head is whole."""
         request = self._new_request(line)
         self._request = request
-        head = read_head(line.version, self._lines)
-        request.requestHeaders = head.headers
+        head = read_head(line.version, self._lines, request.requestHeaders)
+        if line.refused is not None:
+            raise line.refused
         self.persistent = head.persistent
         if head.length is not None and head.length > self.terms.limits.max_body_bytes:
             raise body_too_large(self.terms.limits.max_body_bytes)

@@ -33,14 +33,17 @@ class RequestLine:
     """
     The first line of a request.
 
-    :param method: one of :data:`METHODS`.
+    :param method: one of :data:`METHODS`, if it is taken.
     :param target: path and query as they came (RFC 9112, 3.2.1), or ``*``.
     :param version: ``HTTP/1.1`` or ``HTTP/1.0``.
+    :param refused: why it is not taken, although it is a request line; what follows can be read,
+        and tells who asks.
     """
 
     method: bytes
     target: bytes
     version: bytes
+    refused: Refused | None = None
 
 
 @attrs.frozen
@@ -65,7 +68,7 @@ def read_request_line(line: bytes) -> RequestLine:
     Read the first line.
 
     :param line: without its end.
-    :raises Refused: if it cannot be taken.
+    :raises Refused: if it is no request line.
     """
     if b"\n" in line or b"\r" in line:
         raise Refused(Refusal.LINE_END)
@@ -76,21 +79,24 @@ def read_request_line(line: bytes) -> RequestLine:
     if version not in (b"HTTP/1.1", b"HTTP/1.0"):
         raise Refused(Refusal.VERSION)
     if method not in METHODS:
-        raise Refused(Refusal.METHOD)
-    return RequestLine(method, _origin_form(method, target), version)
+        return RequestLine(method, target, version, Refused(Refusal.METHOD))
+    try:
+        return RequestLine(method, _origin_form(method, target), version)
+    except Refused as refused:
+        return RequestLine(method, target, version, refused)
 
 
-def read_head(version: bytes, lines: Sequence[bytes]) -> Head:
+def read_head(version: bytes, lines: Sequence[bytes], headers: Headers) -> Head:
     """
     Read the headers.
 
     :param version: the request's.
     :param lines: a header each, without its end.
+    :param headers: takes them; those before one that is refused are in it, too.
     :raises Refused: if they cannot be taken.
     """
     if len(lines) > MAX_HEADERS:
         raise Refused(Refusal.HEADER_COUNT, f"more than {MAX_HEADERS}")
-    headers = Headers()
     for line in lines:
         headers.addRawHeader(*_read_header(line))
     hosts = headers.getRawHeaders(b"host", [])

@@ -102,7 +102,14 @@ class Connection:
 
     def __attrs_post_init__(self) -> None:
         limits = Limits(max_body_bytes=MAX_BODY, body_timeout_secs=BODY_SECS, spool_dir=self.spool)
-        self.site = RelaySite(self.desk, self.clock, limits, lambda name: False, lambda: None)
+        self.site = RelaySite(
+            self.desk,
+            self.clock,
+            limits,
+            is_model=lambda name: False,
+            refused=lambda: None,
+            abandoned=lambda request: None,
+        )
         channel = self.site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
         assert isinstance(channel, RelayChannel)
         self.channel = channel

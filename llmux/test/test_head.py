@@ -6,6 +6,7 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http_headers import Headers
 
 from llmux.server.head import (
     MAX_HEADERS,
@@ -185,7 +186,10 @@ ELSEWHERE = {
 def read(line: bytes, *lines: bytes) -> tuple[RequestLine, Head]:
     """Read a head."""
     first = read_request_line(line)
-    return first, read_head(first.version, lines)
+    head = read_head(first.version, lines, Headers())
+    if first.refused is not None:
+        raise first.refused
+    return first, head
 
 
 class RefusedTests(SynchronousTestCase):
@@ -213,12 +217,24 @@ class RefusedTests(SynchronousTestCase):
         self.assertIs(self.assertRaises(Refused, read, b"GET / HTTP/1.1").refusal, Refusal.HOST)
         self.assertEqual(read(b"GET / HTTP/1.0")[1].length, 0)
 
+    def test_who_asks_is_known(self) -> None:
+        """What stands before a refused header has been read, and what follows a refused line."""
+        headers = Headers()
+        lines = [b"X-Request-Id: mine", b"bad"]
+        self.assertRaises(Refused, read_head, b"HTTP/1.1", lines, headers)
+        self.assertEqual(headers.getRawHeaders(b"x-request-id"), [b"mine"])
+        line = read_request_line(b"BREW /pot HTTP/1.1")
+        assert line.refused is not None
+        self.assertIs(line.refused.refusal, Refusal.METHOD)
+
     @given(st.binary(max_size=40))
     def test_any_request_line(self, line: bytes) -> None:
         """Whatever comes, it is refused or is a method, a visible target and a version."""
         try:
             read = read_request_line(line)
         except Refused:
+            return
+        if read.refused is not None:
             return
         self.assertIn(read.method, METHODS)
         self.assertIn(read.version, (b"HTTP/1.1", b"HTTP/1.0"))
@@ -227,7 +243,7 @@ class RefusedTests(SynchronousTestCase):
     def test_any_headers(self, lines: list[bytes]) -> None:
         """Whatever comes, it is refused or holds nothing that could end a line."""
         try:
-            head = read_head(b"HTTP/1.1", [HOST, *lines])
+            head = read_head(b"HTTP/1.1", [HOST, *lines], Headers())
         except Refused:
             return
         for name, values in head.headers.getAllRawHeaders():

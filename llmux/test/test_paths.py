@@ -36,6 +36,12 @@ class BlockedPathsTests(SynchronousTestCase):
         """With an empty list every path is open."""
         self.assertNotIn(b"/sleep", BlockedPaths([]))
 
+    def test_very_long_paths(self) -> None:
+        """A path of many segments, or encoded over and over, is read as far as a server would."""
+        self.assertNotIn(b"/a" * 32_000, BLOCKED)
+        self.assertIn(b"/sleep" + b"/a" * 32_000, BLOCKED)
+        self.assertNotIn(b"/%25" + b"25" * 30_000 + b"73leep", BLOCKED)
+
     @given(st.lists(st.booleans(), min_size=5, max_size=5), st.integers(1, 4))
     def test_encoded_any_number_of_times(self, encoded: list[bool], times: int) -> None:
         """Which letters are percent-encoded, and how often, makes no difference."""

@@ -49,7 +49,7 @@ class BackendTests(TestCase):
         """A backend that does not begin to answer in time is a 504, and is not kept."""
         served = Served(self, {"a": self.backend.address}, first_byte_timeout_secs=0.1)
         status, headers, body = split(await served.exchange(http_post()))
-        self.assertEqual(status, b"HTTP/1.1 504 Gateway Time-out")
+        self.assertEqual(status, b"HTTP/1.1 504 Gateway Timeout")
         self.assertIn(b"retry-after", headers)
         error = json.loads(body)["error"]
         self.assertEqual(error["code"], "backend_timeout")

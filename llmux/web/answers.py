@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus  # twisted.web does not know all of them
 
 from twisted.web.http import datetimeToString
 from twisted.web.server import Request
@@ -25,7 +26,7 @@ def json_answer(request: Request, document: object) -> bytes:
 
 def error_answer(request: Request, error: RequestError) -> bytes:
     """Make the answer that tells a client why its request ended, in OpenAI's shape."""
-    request.setResponseCode(error.status)
+    request.setResponseCode(error.status, HTTPStatus(error.status).phrase.encode("ascii"))
     if error.retry_after is not None:
         request.setHeader(b"Retry-After", b"%d" % error.retry_after)
     return json_answer(request, error_object(error))

@@ -134,7 +134,7 @@ class Exchange:
             return self._nothing_more(204)
         assert request.envelope is not None  # a request that was not refused has one
         target = request.envelope.target
-        if target in house.blocked or request.uri in house.blocked:
+        if request.uri in house.blocked or (target is not request.uri and target in house.blocked):
             raise BlockedPath
         if target == b"*":
             raise NoModel

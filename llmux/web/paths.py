@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
+_MOST_DECODING = 8  # times; no server decodes a path more than twice
+
 
 class BlockedPaths:
     """
@@ -20,18 +22,22 @@ class BlockedPaths:
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._blocked = {_segments(path.encode()) for path in paths}
+        self._longest = max(map(len, self._blocked), default=0)
 
     def __contains__(self, target: bytes) -> bool:
         """Tell whether a target (path and query) is one of them or below one."""
-        path = target.partition(b"?")[0]
-        segments = _segments(path)
-        return any(segments[:end] in self._blocked for end in range(len(segments) + 1))
+        segments = _segments(target.partition(b"?")[0])
+        lengths = range(1, min(len(segments), self._longest) + 1)
+        return any(segments[:length] in self._blocked for length in lengths)
 
 
 def _segments(path: bytes) -> tuple[bytes, ...]:
-    decoded = unquote_to_bytes(path)
-    while decoded != path:
-        path, decoded = decoded, unquote_to_bytes(decoded)
+    """Take a path apart; what has been encoded more often than any server would undo is left so."""
+    for _ in range(_MOST_DECODING):
+        decoded = unquote_to_bytes(path)
+        if decoded == path:
+            break
+        path = decoded
     segments: list[bytes] = []
     for segment in path.replace(b"\\", b"/").lower().split(b"/"):
         name = segment.partition(b";")[0]
