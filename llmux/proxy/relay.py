@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import attrs
@@ -155,20 +156,13 @@ class Answer:
             request.answer(self.status, self.reason, self.headers)
         body = _BodyRelay(self._relay)
         self._response.deliverBody(body)
-        try:
+        ending = Ending.CLIENT
+        with suppress(CancelledError):
             ending = await body.ended
-        except CancelledError:
-            ending = Ending.CLIENT
-        finally:
-            if self._sent is not None and not self._sent.complete:
-                # answered before it was read to its end: nobody will read the rest
-                self._sent.stopProducing()
-                self._abort()
-        if ending is Ending.COMPLETE:
-            return ending
-        self._abort()
-        await body.closed
-        if ending is not Ending.CLIENT:
+        self._let_go(complete=ending is Ending.COMPLETE)
+        if ending is not Ending.COMPLETE:
+            await body.closed
+        if ending not in (Ending.COMPLETE, Ending.CLIENT):
             await cut(request)
         return ending
 
@@ -179,11 +173,24 @@ class Answer:
         :param limit: bytes; no more are read.
         :returns: what there was, complete or not.
         """
-        body = _BodyReader(limit, self._abort)
+        body = _BodyReader(limit)
+        watchdog = Watchdog(self._relay.clock, self._relay.settings.idle_timeout_secs, body.end)
+        body.progressed = watchdog.feed
         self._response.deliverBody(body)
+        complete = False
         try:
-            return await body.ended
+            complete = await body.ended
         finally:
+            watchdog.stop()
+            self._let_go(complete=complete)
+        return bytes(body.collected[:limit])
+
+    def _let_go(self, *, complete: bool) -> None:
+        """Close the connection to the backend, unless both ways have come to their end."""
+        if self._sent is not None and not self._sent.complete:
+            self._sent.stopProducing()  # answered before it was read: nobody will read the rest
+            complete = False
+        if not complete:
             self._abort()
 
 
@@ -288,19 +295,33 @@ class _BodyRelay(Protocol):
 
 
 class _BodyReader(Protocol):
-    """Collects a body, up to a limit."""
+    """
+    Collects a body, up to a limit.
 
-    def __init__(self, limit: int, abort: Callable[[], None]) -> None:
+    :param limit: bytes.
+    :ivar collected: what has come, and perhaps a little more than the limit.
+    :ivar progressed: called for each piece.
+    :ivar ended: becomes whether the whole body has come.
+    """
+
+    def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._abort = abort
-        self._collected = bytearray()
-        self.ended: Deferred[bytes] = Deferred()
+        self.collected = bytearray()
+        self.progressed: Callable[[], object] = lambda: None
+        self.ended: Deferred[bool] = Deferred()
 
     def dataReceived(self, data: bytes) -> None:
-        self._collected += data
-        if len(self._collected) > self._limit:
-            self._abort()
+        """See :meth:`IProtocol.dataReceived`."""
+        self.progressed()
+        self.collected += data
+        if len(self.collected) > self._limit:
+            self.end()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's default
+        """See :meth:`IProtocol.connectionLost`."""
+        self.end(complete=reason.check(ResponseFailed) is None)
+
+    def end(self, *, complete: bool = False) -> None:
+        """Wait for no more."""
         if not self.ended.called:
-            self.ended.callback(bytes(self._collected[: self._limit]))
+            self.ended.callback(complete)

@@ -80,6 +80,26 @@ class SignOfLifeTests(TestCase):
         )
         self.assertEqual(self.served.sample("llmux_requests_total", model="a", status="400"), 1)
 
+    async def test_connection_is_kept(self) -> None:
+        """A connection over which an error has come whole is used again; one cut short is not."""
+        for body, wires in ((b"no", 1), (b"x" * 100_000, 2)):
+            self.backend.answer = http_answer(body, status=b"500 No")
+            served = Served(
+                self, {"a": self.backend.address}, wake="sleep 0.2", keepalive_secs=0.05
+            )
+            self.backend.wires.clear()
+            await served.exchange(http_post(body=STREAM))
+            await served.exchange(http_post())
+            self.assertEqual(len(self.backend.wires), wires)
+
+    async def test_error_that_does_not_end(self) -> None:
+        """An error that the backend never finishes is told as far as it has come."""
+        self.backend.answer = b"HTTP/1.1 500 No\r\nContent-Length: 99\r\n\r\nhalf of it"
+        models = {"a": self.backend.address}
+        served = Served(self, models, wake="sleep 0.2", keepalive_secs=0.05, idle_timeout_secs=0.1)
+        (event,) = self.events(await served.exchange(http_post(body=STREAM)))
+        self.assertIn(b"half of it", event)
+
     async def test_no_stream(self) -> None:
         """An answer that is no stream of events, or an encoded one, becomes an error event."""
         for head in (b"Content-Type: text/html\r\n", EVENTS + b"Content-Encoding: gzip\r\n"):
