@@ -39,17 +39,27 @@ class BackendResponse(proxyForInterface(IResponse)):  # type: ignore[misc]  # ma
     :ivar framing: the headers about its connection and the framing of its body.
     """
 
-    def __init__(self, original: IResponse, framing: Headers, abort: Callable[[], None]) -> None:
+    def __init__(
+        self, original: IResponse, framing: Headers, connection: BackendConnection
+    ) -> None:
         super().__init__(original)
         self.framing = framing
-        self.abort = abort
+        self._connection = connection
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self._connection.break_off()
+
+    @property
+    def was_reset(self) -> bool:
+        """Whether its connection has ended in another way than by being closed."""
+        return self._connection.was_reset
 
 
 def _whole(connection: BackendConnection) -> Callable[[IResponse], BackendResponse]:
     """Make what adds to an answer what Twisted's client keeps for itself."""
-    transport: Any = connection.transport
     parser: Any = connection._parser  # which alone knows the headers that it set aside
-    return lambda response: BackendResponse(response, parser.connHeaders, transport.abortConnection)
+    return lambda response: BackendResponse(response, parser.connHeaders, connection)
 
 
 @implementer(IAgent)
@@ -83,8 +93,7 @@ class BackendAgent:
         request = Request(method, target, headers or Headers(), bodyProducer, persistent=True)
 
         def send(connection: BackendConnection) -> Deferred[IResponse]:
-            answered: Deferred[IResponse] = connection.request(request)
-            return answered.addCallback(_whole(connection))
+            return connection.send(request).addCallback(_whole(connection))
 
         def send_anew(failure: Failure) -> Deferred[IResponse]:
             failure.trap(RequestNotSent)  # nothing of it has been handed to the transport

@@ -8,8 +8,10 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from twisted.web._newclient import HTTP11ClientProtocol, Request  # what Agent itself uses
+from twisted.web.http import NO_BODY_CODES
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
@@ -41,6 +43,7 @@ class BackendConnection(HTTP11ClientProtocol):
 
     :param free: called with it when it could be used for another request.
     :param closed_idle: called with it when the backend has closed it while nothing was under way.
+    :ivar was_reset: whether the connection has ended in another way than by being closed.
     """
 
     def __init__(
@@ -52,8 +55,41 @@ class BackendConnection(HTTP11ClientProtocol):
         self._free = free
         self._closed_idle = closed_idle
         self._upgraded: Deferred[Switched | IResponse] | None = None
+        self._sending: Request | None = None
+        self._surplus = False
+        self.was_reset = False
         self._early = b""
-        self._tunnel: tuple[Callable[[bytes], None], Callable[[], None]] | None = None
+        self._tunnel: tuple[Callable[[bytes], None], Callable[[Failure], None]] | None = None
+
+    def send(self, request: Request) -> Deferred[IResponse]:
+        """
+        Send a request; its answer may begin before all of its body has been sent.
+
+        Twisted's own :meth:`request` gives the answer only then.  A backend that refuses a large
+        body at once and reads no more of it would never be heard, and one that breaks off meanwhile
+        leaves Twisted's state in disorder.
+        """
+        self._sending = request
+        self.was_reset = self._surplus = False
+        finished: Deferred[IResponse] = self.request(request)
+        answered: Deferred[IResponse] = Deferred(lambda _: finished.cancel())
+
+        def settle(result: IResponse | Failure) -> None:
+            if not answered.called:
+                answered.callback(result)
+
+        def begun(result: IResponse | Failure) -> IResponse | Failure | None:
+            """Give the answer at once, if Twisted would wait; it hears of its failure only once."""
+            if self.state == "TRANSMITTING":
+                if isinstance(result, Failure):
+                    self.break_off()
+                settle(result)
+            return None if isinstance(result, Failure) and answered.called else result
+
+        if self._responseDeferred is not None:
+            self._responseDeferred.addBoth(begun)
+        finished.addBoth(settle)
+        return answered
 
     def upgrade(self, request: Request) -> Deferred[Switched | IResponse]:
         """
@@ -62,7 +98,7 @@ class BackendConnection(HTTP11ClientProtocol):
         :param request: with its ``Connection`` and ``Upgrade`` headers.
         :returns: what the backend made of it: the switch, or an ordinary answer.
         """
-        answered: Deferred[IResponse] = self.request(request)
+        answered = self.send(request)
         upgraded: Deferred[Switched | IResponse] = Deferred(lambda _: answered.cancel())
         self._upgraded = upgraded
 
@@ -74,12 +110,12 @@ class BackendConnection(HTTP11ClientProtocol):
         answered.addBoth(settle)
         return upgraded
 
-    def tunnel(self, received: Callable[[bytes], None], lost: Callable[[], None]) -> None:
+    def tunnel(self, received: Callable[[bytes], None], lost: Callable[[Failure], None]) -> None:
         """
         Hand on what comes after the switch.
 
         :param received: takes bytes as they come.
-        :param lost: called when the connection has ended.
+        :param lost: called with the reason when the connection has ended.
         """
         self._tunnel = received, lost
 
@@ -95,12 +131,29 @@ class BackendConnection(HTTP11ClientProtocol):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's default
         """See :meth:`IProtocol.connectionLost`."""
-        idle = self.state == "QUIESCENT"
-        super().connectionLost(reason)
+        self.was_reset = reason.check(ConnectionDone) is None
+        if self._early:  # of a head that has not come to its end
+            early, self._early, self._upgraded = self._early, b"", None
+            super().dataReceived(early)
+        state = self.state
+        if state == "TRANSMITTING":
+            self._lost_while_sending(reason)
+        else:
+            super().connectionLost(reason)
         if self._tunnel is not None:
-            self._tunnel[1]()
-        elif idle:
+            self._tunnel[1](reason)
+        elif state == "QUIESCENT":
             self._closed_idle(self)
+
+    def _lost_while_sending(self, reason: Failure) -> None:
+        """End the answer, too, if it has begun; Twisted forgets it."""
+        if self._finishedRequest is None:  # its parser has given up already
+            self._state = "CONNECTION_LOST"
+            assert self._sending is not None
+            self._sending.stopWriting()
+        else:
+            super().connectionLost(reason)
+            self._disconnectParser(reason)
 
     def _look_for_switch(self, upgraded: Deferred[Switched | IResponse]) -> None:
         """Take a 101 for ourselves, which Twisted's parser would drop; leave all else to it."""
@@ -125,18 +178,48 @@ class BackendConnection(HTTP11ClientProtocol):
             early, self._early, self._upgraded = self._early, b"", None
             super().dataReceived(early)
 
+    def break_off(self) -> None:
+        """Close it at once, whatever is still to be sent."""
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def _finishResponse(self, rest: bytes) -> None:  # noqa: N802  # Twisted's
+        """Take the end of an answer; what comes behind it belongs to no other one."""
+        self._surplus = bool(rest)
+        super()._finishResponse(rest)
+
     def _quiescent(self, connection: HTTP11ClientProtocol) -> None:
-        """Be used again, if the answer says nothing against it (RFC 9112, 9.3)."""
+        """Be used again, if nothing speaks against it (RFC 9112, 9.3)."""
+        if self._is_reusable():
+            self._free(self)
+        else:
+            self.abort()
+
+    def _is_reusable(self) -> bool:
+        """
+        Tell whether the connection is surely at the end of an answer, and stays.
+
+        Where no body is to come a backend may send one all the same, a moment later; the next
+        client would get it for an answer.
+        """
         parser: Any = self._parser
+        headers: Headers = parser.connHeaders
+        lengths = (headers, parser.response.headers)  # where Twisted puts it for HEAD
         tokens = {
             token.strip().lower()
-            for line in parser.connHeaders.getRawHeaders(b"connection", [])
+            for line in headers.getRawHeaders(b"connection", [])
             for token in line.split(b",")
         }
-        if parser.response.version[1:] < (1, 1) or b"close" in tokens:
-            self.abort()
-        else:
-            self._free(self)
+        promised = headers.hasHeader(b"transfer-encoding") or any(
+            one.hasHeader(b"content-length") for one in lengths
+        )
+        bodiless = parser.request.method == b"HEAD" or parser.response.code in NO_BODY_CODES
+        return not (
+            self._surplus
+            or parser.response.version[1:] < (1, 1)
+            or b"close" in tokens
+            or (promised and bodiless)
+        )
 
 
 def _headers(lines: list[bytes]) -> Headers:

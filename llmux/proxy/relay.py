@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ from twisted.web._newclient import (
     ResponseFailed,
     ResponseNeverReceived,
 )
-from twisted.web.http import NO_BODY_CODES
+from twisted.web.http import NO_BODY_CODES, PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH
 from zope.interface import implementer
@@ -40,6 +41,7 @@ from llmux.proxy.watchdog import Watchdog
 from llmux.server.request import RelayRequest
 
 _Head = TypeVar("_Head")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _BROKEN = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
 _NOT_ANSWERED = (RequestTransmissionFailed, ResponseNeverReceived)
 
@@ -124,6 +126,7 @@ class Answer:
     """
     An answer whose head has come, and of which nothing has been sent to the client yet.
 
+    :raises BackendBroke: if its head is no HTTP.
     :ivar status: its HTTP status.
     :ivar reason: its reason phrase.
     :ivar headers: as the client is to see them.
@@ -132,11 +135,14 @@ class Answer:
     def __init__(self, relay: Relay, response: _Response, sent: SpooledBody | None) -> None:
         self.status: int = response.code
         self.reason: bytes = response.phrase
+        assert isinstance(response.original, BackendResponse)
+        self._original = response.original
+        if not 200 <= self.status <= 999 or _CONTROL.search(self.reason):
+            self._original.abort()
+            raise BackendBroke(f"its status line says {self.status} {self.reason!r:.100}")
         self._relay = relay
         self._sent = sent
         self._response = response
-        assert isinstance(response.original, BackendResponse)
-        self._abort = response.original.abort
         framing = response.original.framing
         length = None if response.length is UNKNOWN_LENGTH else response.length
         if self.status in NO_BODY_CODES or relay.request.method == b"HEAD":
@@ -154,7 +160,7 @@ class Answer:
         request = self._relay.request
         if not request.startedWriting:
             request.answer(self.status, self.reason, self.headers)
-        body = _BodyRelay(self._relay)
+        body = _BodyRelay(self._relay, self._original)
         self._response.deliverBody(body)
         ending = Ending.CLIENT
         with suppress(CancelledError):
@@ -162,8 +168,10 @@ class Answer:
         self._let_go(complete=ending is Ending.COMPLETE)
         if ending is not Ending.COMPLETE:
             await body.closed
-        if ending not in (Ending.COMPLETE, Ending.CLIENT):
-            await cut(request)
+        if ending is Ending.STALLED:
+            await cut(request)  # who takes nothing does not take an end
+        elif ending is not Ending.COMPLETE and ending is not Ending.CLIENT:
+            await cut_behind(request)
         return ending
 
     async def read(self, limit: int) -> bytes:
@@ -191,7 +199,7 @@ class Answer:
             self._sent.stopProducing()  # answered before it was read: nobody will read the rest
             complete = False
         if not complete:
-            self._abort()
+            self._original.abort()
 
 
 def backend_error(error: Exception, connect_timeout: float) -> Exception:
@@ -228,6 +236,12 @@ async def cut(request: RelayRequest) -> None:
     await gone
 
 
+async def cut_behind(request: RelayRequest) -> None:
+    """Close a client's connection behind what has been relayed: the answer looks cut short."""
+    if not request.end_short():
+        await cut(request)
+
+
 @implementer(IPushProducer)
 class _BodyRelay(Protocol):
     """
@@ -237,7 +251,8 @@ class _BodyRelay(Protocol):
     :ivar closed: becomes ``None`` when nothing more comes from the backend; cannot be cancelled.
     """
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: Relay, response: BackendResponse) -> None:
+        self._response = response
         self._request = relay.request
         self._watchdog = Watchdog(
             relay.clock,
@@ -266,7 +281,9 @@ class _BodyRelay(Protocol):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's default
         """See :meth:`IProtocol.connectionLost`."""
         self._request.unregisterProducer()
-        cut_off = reason.check(ResponseFailed) is not None
+        cut_off = reason.check(ResponseFailed) is not None or (
+            self._response.was_reset and reason.check(PotentialDataLoss) is not None
+        )
         self._end(Ending.BACKEND if cut_off else Ending.COMPLETE)
         self.closed.callback(None)
 

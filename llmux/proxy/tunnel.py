@@ -6,12 +6,18 @@ from typing import Any
 
 from treq.response import _Response
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IPushProducer
+from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
+from zope.interface import implementer
 
 from llmux.headers import for_client
 from llmux.proxy.connection import Switched
 from llmux.proxy.relay import Answer, Ending, Relay, cut
+from llmux.proxy.stall import StalledClient
 from llmux.proxy.watchdog import Watchdog
+from llmux.server.head import connection_tokens
 from llmux.server.request import RelayRequest
 
 PROTOCOL = b"websocket"
@@ -27,6 +33,7 @@ def asks_for_tunnel(request: RelayRequest) -> bool:
     }
     return (
         wanted == {PROTOCOL}
+        and b"upgrade" in connection_tokens(request.requestHeaders)
         and request.method == b"GET"
         and request.clientproto == b"HTTP/1.1"
         and not request.body_length
@@ -52,6 +59,7 @@ async def begin_tunnel(relay: Relay, target: bytes, headers: Headers) -> Answer 
     return Answer(relay, answer, None)
 
 
+@implementer(IPushProducer)
 class Tunnel:
     """
     A switched connection to a backend, of which the client does not know yet.
@@ -77,6 +85,13 @@ class Tunnel:
         self._ended: Deferred[Ending] = Deferred()
         self._closed: Deferred[None] = Deferred()
         self._watchdog: Watchdog | None = None
+        self._stall = StalledClient(
+            relay.request,
+            relay.clock,
+            relay.settings.client_stall_secs,
+            relay.leaving_since,
+            lambda: self._give_up(Ending.STALLED),
+        )
 
     async def send(self) -> Ending:
         """
@@ -88,10 +103,12 @@ class Tunnel:
         request, backend = self._request, self._backend
         request.switch_protocols(self.reason, self.headers)
         watchdog = self._watchdog = Watchdog(
-            self._relay.clock, self._relay.settings.tunnel_idle_secs, self._expire
+            self._relay.clock,
+            self._relay.settings.tunnel_idle_secs,
+            lambda: self._give_up(Ending.TIMEOUT),
         )
         self._switched.connection.tunnel(self._from_backend, self._backend_closed)
-        request.registerProducer(backend, True)  # type: ignore[no-untyped-call]  # Twisted's
+        request.registerProducer(self, True)  # type: ignore[no-untyped-call]  # Twisted's
         backend.registerProducer(request.transport, True)
         self._from_backend(self._switched.early)
         request.channel.tunnel(self._from_client)
@@ -105,12 +122,28 @@ class Tunnel:
             ending = Ending.CLIENT
         finally:
             watchdog.stop()
-        if ending is Ending.TIMEOUT:
+            self._stall.end()
+        if ending is not Ending.COMPLETE and ending is not Ending.CLIENT:
             await cut(request)
         return ending
 
+    def pauseProducing(self) -> None:
+        """See :meth:`IPushProducer.pauseProducing`: the client does not keep up."""
+        self._stall.begin()
+        self._backend.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """See :meth:`IPushProducer.resumeProducing`: the client has taken all there was."""
+        self._stall.end()
+        self._backend.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """See :meth:`IProducer.stopProducing`: the client has gone."""
+        self._backend.stopProducing()
+
     def _from_client(self, data: bytes) -> None:
         self._fed()
+        self._request.body_length += len(data)
         self._backend.write(data)
 
     def _from_backend(self, data: bytes) -> None:
@@ -123,13 +156,13 @@ class Tunnel:
         if self._watchdog is not None:
             self._watchdog.feed()
 
-    def _backend_closed(self) -> None:
+    def _backend_closed(self, reason: Failure) -> None:
         self._request.unregisterProducer()
-        self._end(Ending.COMPLETE)
+        self._end(Ending.COMPLETE if reason.check(ConnectionDone) else Ending.BACKEND)
         self._closed.callback(None)
 
-    def _expire(self) -> None:
-        self._end(Ending.TIMEOUT)
+    def _give_up(self, ending: Ending) -> None:
+        self._end(ending)
         self._backend.abortConnection()
 
     def _end(self, ending: Ending) -> None:

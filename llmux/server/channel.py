@@ -33,7 +33,13 @@ bytes is reset, and the client may never see why (RFC 9112, 9.6).
 """
 
 CLOSE_SECS = 300
-"""Seconds that a client may take to take the last of what was written for it."""
+"""Seconds in which a client has to take what was written for it, when nothing more is to come."""
+
+SLICE = 16 * 1024
+"""
+Bytes of a body that are read at once.  Each piece is looked into as it comes; crafted ones take
+about a microsecond a byte, in which nobody else is served.
+"""
 
 LOOK_SECS = 0.1
 """Seconds between two looks whether a client has gone that has sent too much to be read on."""
@@ -65,8 +71,14 @@ class RelayChannel(HTTPChannel):
         self._request: RelayRequest | None = None  # the one whose body is being received
         self._refused = False
         self._closing = False
+        self._parked: HTTPRequest | None = None  # answered, but its client takes nothing
         self._unread: IDelayedCall | None = None  # looks whether the client has gone
         self._tunnel: Callable[[bytes], None] | None = None
+
+    def connectionMade(self) -> None:
+        """See :meth:`IProtocol.connectionMade`."""
+        super().connectionMade()
+        self._read_size = getattr(self._network(), "bufferSize", SLICE)
 
     def dataReceived(self, data: bytes) -> None:
         """See :meth:`IProtocol.dataReceived`."""
@@ -122,6 +134,8 @@ class RelayChannel(HTTPChannel):
 
     def allContentReceived(self) -> None:
         """Hand the request on, whole."""
+        if self._request is not None:
+            self._network().bufferSize = self._read_size
         self._request = self._line = None
         self._lines = []
         self._head_size = 0
@@ -130,17 +144,35 @@ class RelayChannel(HTTPChannel):
         super().allContentReceived()
 
     def requestDone(self, request: HTTPRequest) -> None:
-        """Go on with the next request, or close."""
+        """
+        Go on with the next request, or close.
+
+        A client that has not taken the answers so far gets no further ones: they would pile up.
+        """
         self._stop_looking()
+        if self._waitingForTransport and self.persistent:
+            self._parked = request
+            self.setTimeout(CLOSE_SECS)
+            return
         self._savedTimeOut = IDLE_SECS
         super().requestDone(request)
+
+    def resumeProducing(self) -> None:
+        """See :meth:`IPushProducer.resumeProducing`: the client has taken all there was."""
+        super().resumeProducing()
+        parked, self._parked = self._parked, None
+        if parked is not None:
+            self.requestDone(parked)
 
     def loseConnection(self) -> None:
         """Close, after all that was written has been sent."""
         self._closing = True
+        if self._dataBuffer:  # what came behind the last request is not looked at
+            self._refused = True
         if self._refused and ITCPTransport.providedBy(self.transport):
             self._network().unregisterProducer()
             self._network().loseWriteConnection()
+            self._network().resumeProducing()  # what comes is thrown away
             self.setTimeout(LINGER_SECS)
         else:
             super().loseConnection()
@@ -148,7 +180,7 @@ class RelayChannel(HTTPChannel):
 
     def timeoutConnection(self) -> None:
         """End what takes too long: see the deadlines above."""
-        if self._closing:
+        if self._closing or self._parked is not None:
             self._network().abortConnection()
         elif self._request is not None:
             self._refuse(
@@ -223,6 +255,7 @@ class RelayChannel(HTTPChannel):
             )
         )
         self.setTimeout(self.terms.limits.body_timeout_secs)
+        self._network().bufferSize = SLICE
         if head.awaits_continue:
             self._send100Continue()
         self.setRawMode()

@@ -112,6 +112,20 @@ class RelayRequest(Request):
         self.responseHeaders = headers
         self.write(b"")
 
+    def end_short(self) -> bool:
+        """
+        End an answer before its end, in such a way that the client sees that.
+
+        :returns: whether that could be done.  Where nothing but the connection's end is the end of
+            the answer, it cannot.
+        """
+        framed = self.chunked or self.responseHeaders.hasHeader(b"Content-Length")
+        if self.channel is None or not framed:
+            return self.channel is None
+        self.chunked = 0  # or the last chunk would be sent
+        self.channel.persistent = False
+        return True
+
     def switch_protocols(self, reason: bytes, headers: Headers) -> None:
         """Send the head of an answer that ends HTTP on this connection (101)."""
         self.code, self.startedWriting = 101, 1
@@ -122,7 +136,7 @@ class RelayRequest(Request):
         """See :meth:`IRequest.write`."""
         if not self.startedWriting and self.channel is not None and not self.channel.persistent:
             self.responseHeaders.setRawHeaders(b"Connection", [b"close"])
-        if self.channel is not None:
+        if self.channel is not None and self.method != b"HEAD":
             self.bytes_sent += len(data)
         super().write(data)
 

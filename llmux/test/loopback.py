@@ -213,6 +213,7 @@ class Served:
         await until(lambda: not any(self.app.switcher.in_flight(m) for m in self.app.config.models))
         for wire in self._clients:
             await wire.until_lost()
+        await until(lambda: not self.app.site.connections, "the end of all connections")
         await deferLater(reactor, 0)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 
 from twisted.internet import reactor
-from twisted.internet.error import ConnectionDone
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from twisted.web._newclient import HTTP11ClientProtocol
@@ -98,8 +97,7 @@ class StreamTests(TestCase):
             wire.abort()
             answer = await client.until_lost()
             self.assertFalse(answer.endswith(b"0\r\n\r\n"))
-            assert client.lost is not None
-            self.assertFalse(client.lost.check(ConnectionDone))
+            self.assertTrue(answer.endswith(piece), "what has come is not thrown away")
             await until(lambda: not self.served.app.switcher.in_flight("a"))
         cut = self.served.sample("llmux_requests_cut_total", model="a", reason="backend")
         self.assertEqual(cut, 2)

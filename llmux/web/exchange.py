@@ -101,24 +101,26 @@ class Exchange:
 
         :returns: the whole body, or ``None`` if it has been sent already.
         """
-        request = self._request
+        body: bytes | None = None
         try:
-            return await self._answer()
+            body = await self._answer()
         except RequestError as error:
-            return await self._tell(error)
+            body = await self._tell(error)
         except CancelledError:  # Klein's sign that the client has left
             if self._status is None:
                 self._count(CLIENT_LEFT)
         except Exception:
             self._log.failure("a request failed in a way that nobody foresaw")
-            if request.startedWriting:
+            if self._request.startedWriting:
                 self._how = "error"
-                await cut(request)
+                await cut(self._request)
             else:
-                return await self._tell(InternalError())
-        finally:
+                body = await self._tell(InternalError())
+        if body is None:
             self._log_end()
-        return None
+        else:
+            self._request.notifyFinish().addBoth(lambda _: self._log_end())
+        return body
 
     def abandon(self) -> None:
         """Account for the request: its client has gone before all of it had come."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
+_NO_PATH_BEHIND = re.compile(rb"[?#\x00]")
 _MOST_DECODING = 8  # times; no server decodes a path more than twice
 
 
@@ -38,6 +40,7 @@ def _segments(path: bytes) -> tuple[bytes, ...]:
         if decoded == path:
             break
         path = decoded
+    path = _NO_PATH_BEHIND.split(path, maxsplit=1)[0]
     segments: list[bytes] = []
     for segment in path.replace(b"\\", b"/").lower().split(b"/"):
         name = segment.partition(b";")[0]
