@@ -10,12 +10,17 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
-from twisted.web._newclient import HTTP11ClientProtocol, Request  # what Agent itself uses
+from twisted.web._newclient import (
+    HTTP11ClientProtocol,
+    ParseError,
+    Request,
+)  # what Agent itself uses
 from twisted.web.http import NO_BODY_CODES
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
-_MAX_HEAD = 64 * 1024  # bytes of the head that answers an upgrade
+_MAX_HEAD = 64 * 1024  # bytes of a line of a head, or of the head that answers an upgrade
+_SHOWN = 50  # bytes of what a backend said that an error repeats
 _SWITCHES = re.compile(rb"HTTP/1\.[01] 101(?: ([^\r\n]*))?\r\n")
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1\d\d\b")
 
@@ -87,6 +92,9 @@ class BackendConnection(HTTP11ClientProtocol):
             return None if isinstance(result, Failure) and answered.called else result
 
         if self._responseDeferred is not None:
+            parser: Any = self._parser
+            parser.MAX_LENGTH = _MAX_HEAD
+            parser.lineLengthExceeded = _refuse_line
             self._responseDeferred.addBoth(begun)
         finished.addBoth(settle)
         return answered
@@ -220,6 +228,11 @@ class BackendConnection(HTTP11ClientProtocol):
             or b"close" in tokens
             or (promised and bodiless)
         )
+
+
+def _refuse_line(line: bytes) -> None:
+    """Break off at once; Twisted would wait until the whole request has been sent."""
+    raise ParseError("a line of the head is too long", line[:_SHOWN])
 
 
 def _headers(lines: list[bytes]) -> Headers:

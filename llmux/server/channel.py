@@ -128,8 +128,10 @@ class RelayChannel(HTTPChannel):
             super().rawDataReceived(data)
         except Refused as refused:
             self._refuse(refused)
-        paused = sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize
-        if paused and self._unread is None:
+        too_much = sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize
+        if too_much:
+            self._networkProducer.pauseProducing()  # Twisted does not if the client takes nothing
+        if too_much and self._unread is None:
             self._unread = self.callLater(LOOK_SECS, self._look_for_end)
 
     def allContentReceived(self) -> None:

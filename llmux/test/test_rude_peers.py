@@ -77,11 +77,13 @@ class EarlyAnswerTests(TestCase):
         for nonsense in (
             b"garbage\r\n", b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 70_000,
         ):  # fmt: skip
             client, wire = await self.upload()
             wire.send(nonsense)
             answer = await client.until_lost()
             self.assertTrue(answer.startswith(b"HTTP/1.1 502 "), answer)
+            self.assertIn(b"backend_broke", answer)
             await until(lambda: not self.served.app.switcher.in_flight("a"))
 
     async def test_closed(self) -> None:
@@ -156,6 +158,12 @@ class BrokenAnswerTests(TestCase):
             self.assertTrue(answer.startswith(b"HTTP/1.1 502 "), answer)
             self.assertIn(b"backend_broke", answer)
 
+    async def test_long_headers(self) -> None:
+        """A header of sixty thousand bytes is relayed."""
+        self.backend.answer = http_answer(b"x", b"X-Long: %s\r\n" % (b"y" * 60_000))
+        answer = await self.served.exchange(http_post())
+        self.assertEqual(split(answer)[1][b"x-long"], [b"y" * 60_000])
+
     async def test_half_an_upgrade(self) -> None:
         """A backend that closes in the midst of answering an upgrade has broken off."""
         client = await self.served.client()
@@ -185,6 +193,19 @@ class GreedyClientTests(TestCase):
         IPushProducer(client.transport).resumeProducing()
         await until(lambda: len(backend.requests) == 40)
         await until(lambda: client.received.count(b"HTTP/1.1 200 OK") == 40)
+
+    async def test_client_that_sends_without_end_and_reads_nothing(self) -> None:
+        """What it sends meanwhile is left where it is, and does not pile up here."""
+        backend = RawBackend(self)
+        backend.answer = http_answer(b"x" * 10_000_000)
+        served = Served(self, {"a": backend.address})
+        client = await served.client()
+        IPushProducer(client.transport).pauseProducing()
+        client.send(http_post(head=b"") + b"y" * 100_000_000)
+        left = -1
+        while left != (left := len(client.transport.dataBuffer)):  # type: ignore[attr-defined]  # a TCP connection's
+            await deferLater(reactor, 0.2)
+        self.assertGreater(left, 80_000_000)
 
     async def test_close_with_much_behind(self) -> None:
         """A client that sends on behind its last request gets the whole answer all the same."""
