@@ -11,18 +11,26 @@ RESERVE = 128
 """Open files for all else: the log, hooks, idle connections, libraries."""
 
 
-def raise_limit() -> int:
+def raise_limit(clients: int) -> int:
     """
-    Raise the limit on open files as far as the system lets us.
+    Raise the limit on open files as far as so many clients need it and the system lets us.
 
-    :returns: the limit that holds from now on.
+    No further: what hooks start inherits it, and some programs go through all numbers that a file
+    could have.
+
+    :param clients: how many may be connected at once.
+    :returns: the limit that holds from now on; -1 if there is none.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = RESERVE + PER_CLIENT * clients
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return soft
+    wanted = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (OSError, ValueError):  # macOS has a limit of its own that it does not tell
         return soft
-    return hard
+    return wanted
 
 
 def room_for_clients(limit: int) -> int:

@@ -33,7 +33,7 @@ def for_backend(received: Headers, host: bytes) -> Headers:
     :param received: what the client sent.
     :param host: the backend's ``host:port``.
     """
-    chosen = _without(received, _OURS_ON_REQUESTS | _named_by(received))
+    chosen = _without(received, _OURS_ON_REQUESTS | tokens(received, b"connection"))
     chosen.setRawHeaders(b"Host", [host])
     return chosen
 
@@ -48,7 +48,7 @@ def for_client(received: Headers, framing: Headers, length: int | None) -> Heade
     :param length: the body's length in bytes, if the backend announced one and there is a body, so
         that the client sees where an answer was cut.
     """
-    chosen = _without(received, _named_by(framing))
+    chosen = _without(received, tokens(framing, b"connection"))
     if length is not None:
         chosen.setRawHeaders(b"Content-Length", [b"%d" % length])
     elif not framing.hasHeader(b"Transfer-Encoding"):  # which would overrule it: RFC 9112, 6.3
@@ -58,11 +58,11 @@ def for_client(received: Headers, framing: Headers, length: int | None) -> Heade
     return chosen
 
 
-def _named_by(headers: Headers) -> frozenset[bytes]:
-    """Give the headers that ``Connection`` names: they end with the connection, too."""
+def tokens(headers: Headers, name: bytes) -> frozenset[bytes]:
+    """Give the words of a header that is a list (RFC 9110, 5.6.1), in lower case."""
     return frozenset(
-        token.strip().lower()
-        for line in headers.getRawHeaders(b"connection", [])
+        token.strip(b" \t").lower()
+        for line in headers.getRawHeaders(name, [])
         for token in line.split(b",")
     )
 

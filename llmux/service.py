@@ -185,8 +185,8 @@ class LLMuxService(Service):
 
     def _limit_connections(self) -> None:
         """Take no more clients than files may be open for; they would fail in odd places."""
-        open_files = raise_limit()
         site = self._app.site
+        open_files = raise_limit(site.max_connections)
         allowed = room_for_clients(open_files)
         if site.max_connections > allowed:
             self._app.events.connections_limited(site.max_connections, allowed, open_files)

@@ -19,10 +19,12 @@ from twisted.web.http import NO_BODY_CODES
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
+from llmux.headers import tokens
+
 _MAX_HEAD = 64 * 1024  # bytes of a line of a head, or of the head that answers an upgrade
 _SHOWN = 50  # bytes of what a backend said that an error repeats
-_SWITCHES = re.compile(rb"HTTP/1\.[01] 101(?: ([^\r\n]*))?\r\n")
-_INTERIM = re.compile(rb"HTTP/1\.[01] 1\d\d\b")
+_SWITCHES = re.compile(rb"HTTP/1\.1 101(?: ([^\r\n]*))?\r\n")
+_INTERIM = re.compile(rb"HTTP/1\.1 1\d\d\b")
 
 
 @attrs.frozen
@@ -213,11 +215,6 @@ class BackendConnection(HTTP11ClientProtocol):
         parser: Any = self._parser
         headers: Headers = parser.connHeaders
         lengths = (headers, parser.response.headers)  # where Twisted puts it for HEAD
-        tokens = {
-            token.strip().lower()
-            for line in headers.getRawHeaders(b"connection", [])
-            for token in line.split(b",")
-        }
         promised = headers.hasHeader(b"transfer-encoding") or any(
             one.hasHeader(b"content-length") for one in lengths
         )
@@ -225,7 +222,7 @@ class BackendConnection(HTTP11ClientProtocol):
         return not (
             self._surplus
             or parser.response.version[1:] < (1, 1)
-            or b"close" in tokens
+            or b"close" in tokens(headers, b"connection")
             or (promised and bodiless)
         )
 

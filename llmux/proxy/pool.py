@@ -29,12 +29,14 @@ class ConnectionPool:
     :param clock: limits how long a connection is kept.
     :param reuse_secs: for so long; 0 keeps none.
     :ivar closes_silently: whether the backend was seen doing that.
+    :ivar epoch: counts how often it was closed: what is older is not kept.
     """
 
     _endpoint: IStreamClientEndpoint
     _clock: IReactorTime
     _reuse_secs: float
     closes_silently: bool = attrs.field(default=False, init=False)
+    epoch: int = attrs.field(default=0, init=False)
     _idle: dict[BackendConnection, IDelayedCall] = attrs.field(factory=dict, init=False)
 
     def get(self) -> Deferred[BackendConnection]:
@@ -54,12 +56,17 @@ class ConnectionPool:
 
     def close(self) -> None:
         """Close all that are idle, and forget how the backend behaves: another may come."""
+        self.epoch += 1
         self.closes_silently = False
         self._close_idle()
 
-    def put(self, connection: BackendConnection) -> None:
-        """Take a connection back."""
-        if self.closes_silently or not self._reuse_secs:
+    def put(self, connection: BackendConnection, epoch: int) -> None:
+        """
+        Take a connection back.
+
+        :param epoch: :attr:`epoch` when it was made.
+        """
+        if self.closes_silently or not self._reuse_secs or epoch != self.epoch:
             connection.abort()
         else:
             self._idle[connection] = self._clock.callLater(
@@ -105,7 +112,7 @@ class ConnectionPool:
         if pending == b"":
             self._closing_seen()
             return False
-        return encrypted is not None  # TLS has messages of its own (tickets)
+        return False  # whatever it is: nobody has asked for it
 
 
 class _ConnectionFactory(Factory):
@@ -117,4 +124,5 @@ class _ConnectionFactory(Factory):
         self._pool = pool
 
     def buildProtocol(self, addr: IAddress | None) -> BackendConnection:
-        return BackendConnection(self._pool.put, self._pool.closed_idle)
+        pool, epoch = self._pool, self._pool.epoch
+        return BackendConnection(lambda free: pool.put(free, epoch), pool.closed_idle)

@@ -36,6 +36,7 @@ from llmux.errors import BackendBroke, BackendClosed, BackendRefused, BackendTim
 from llmux.headers import for_client
 from llmux.proxy.body import SpooledBody
 from llmux.proxy.client import BackendResponse, RelayClient
+from llmux.proxy.closing import Closing
 from llmux.proxy.stall import StalledClient
 from llmux.proxy.watchdog import Watchdog
 from llmux.server.request import RelayRequest
@@ -167,7 +168,7 @@ class Answer:
             ending = await body.ended
         self._let_go(complete=ending is Ending.COMPLETE)
         if ending is not Ending.COMPLETE:
-            await body.closed
+            await body.closing.wait()
         if ending is Ending.STALLED:
             await cut(request)  # who takes nothing does not take an end
         elif ending is not Ending.COMPLETE and ending is not Ending.CLIENT:
@@ -248,7 +249,7 @@ class _BodyRelay(Protocol):
     Hands a body to the client as it comes, no faster than the client takes it.
 
     :ivar ended: becomes how the body ended.
-    :ivar closed: becomes ``None`` when nothing more comes from the backend; cannot be cancelled.
+    :ivar closing: when nothing more comes from the backend.
     """
 
     def __init__(self, relay: Relay, response: BackendResponse) -> None:
@@ -267,7 +268,7 @@ class _BodyRelay(Protocol):
             lambda: self._end(Ending.STALLED),
         )
         self.ended: Deferred[Ending] = Deferred()
-        self.closed: Deferred[None] = Deferred()
+        self.closing = Closing()
 
     def connectionMade(self) -> None:
         """See :meth:`IProtocol.connectionMade`."""
@@ -285,7 +286,7 @@ class _BodyRelay(Protocol):
             self._response.was_reset and reason.check(PotentialDataLoss) is not None
         )
         self._end(Ending.BACKEND if cut_off else Ending.COMPLETE)
-        self.closed.callback(None)
+        self.closing.end()
 
     def pauseProducing(self) -> None:
         """See :meth:`IPushProducer.pauseProducing`: the client does not keep up."""

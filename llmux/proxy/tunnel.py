@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from treq.response import _Response
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
-from llmux.headers import for_client
+from llmux.headers import for_client, tokens
+from llmux.proxy.closing import Closing
 from llmux.proxy.connection import Switched
 from llmux.proxy.relay import Answer, Ending, Relay, cut
 from llmux.proxy.stall import StalledClient
 from llmux.proxy.watchdog import Watchdog
-from llmux.server.head import connection_tokens
 from llmux.server.request import RelayRequest
+
+LAST_WORDS_SECS = 2.0
+"""Seconds that a backend has to take what a client said before it left a tunnel."""
 
 PROTOCOL = b"websocket"
 """The only protocol that is tunnelled."""
@@ -26,14 +30,9 @@ PROTOCOL = b"websocket"
 
 def asks_for_tunnel(request: RelayRequest) -> bool:
     """Tell whether a request asks for a protocol that is tunnelled (RFC 6455, 4.1)."""
-    wanted = {
-        name.strip().lower()
-        for line in request.requestHeaders.getRawHeaders(b"upgrade", [])
-        for name in line.split(b",")
-    }
     return (
-        wanted == {PROTOCOL}
-        and b"upgrade" in connection_tokens(request.requestHeaders)
+        tokens(request.requestHeaders, b"upgrade") == {PROTOCOL}
+        and b"upgrade" in tokens(request.requestHeaders, b"connection")
         and request.method == b"GET"
         and request.clientproto == b"HTTP/1.1"
         and not request.body_length
@@ -60,6 +59,25 @@ async def begin_tunnel(relay: Relay, target: bytes, headers: Headers) -> Answer 
 
 
 @implementer(IPushProducer)
+@attrs.frozen(eq=False)
+class _ClientSide:
+    """What the client says, as far as the backend takes it."""
+
+    channel: Any
+
+    def pauseProducing(self) -> None:
+        """See :meth:`IPushProducer.pauseProducing`."""
+        self.channel.stop_reading()
+
+    def resumeProducing(self) -> None:
+        """See :meth:`IPushProducer.resumeProducing`."""
+        self.channel.read_on()
+
+    def stopProducing(self) -> None:
+        """See :meth:`IProducer.stopProducing`: the tunnel ends the client's connection itself."""
+
+
+@implementer(IPushProducer)
 class Tunnel:
     """
     A switched connection to a backend, of which the client does not know yet.
@@ -83,7 +101,7 @@ class Tunnel:
         self._backend: Any = switched.connection.transport
         self._switched = switched
         self._ended: Deferred[Ending] = Deferred()
-        self._closed: Deferred[None] = Deferred()
+        self._closing = Closing()
         self._watchdog: Watchdog | None = None
         self._stall = StalledClient(
             relay.request,
@@ -109,20 +127,24 @@ class Tunnel:
         )
         self._switched.connection.tunnel(self._from_backend, self._backend_closed)
         request.registerProducer(self, True)  # type: ignore[no-untyped-call]  # Twisted's
-        backend.registerProducer(request.transport, True)
+        backend.registerProducer(_ClientSide(request.channel), True)
         self._from_backend(self._switched.early)
         request.channel.tunnel(self._from_client)
         backend.resumeProducing()
+        last_words: IDelayedCall | None = None
         try:
             ending = await self._ended
         except CancelledError:
+            ending = Ending.CLIENT
             backend.unregisterProducer()
             backend.loseConnection()
-            await self._closed
-            ending = Ending.CLIENT
+            last_words = self._relay.clock.callLater(LAST_WORDS_SECS, backend.abortConnection)
         finally:
             watchdog.stop()
             self._stall.end()
+        await self._closing.wait()
+        if last_words is not None and last_words.active():
+            last_words.cancel()
         if ending is not Ending.COMPLETE and ending is not Ending.CLIENT:
             await cut(request)
         return ending
@@ -159,7 +181,7 @@ class Tunnel:
     def _backend_closed(self, reason: Failure) -> None:
         self._request.unregisterProducer()
         self._end(Ending.COMPLETE if reason.check(ConnectionDone) else Ending.BACKEND)
-        self._closed.callback(None)
+        self._closing.end()
 
     def _give_up(self, ending: Ending) -> None:
         self._end(ending)

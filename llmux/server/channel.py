@@ -67,6 +67,7 @@ class RelayChannel(HTTPChannel):
         self._lines: list[bytes] = []
         self._head_size = 0
         self._in_head = False
+        self._head_began = 0.0
         self._blank_seen = False
         self._request: RelayRequest | None = None  # the one whose body is being received
         self._refused = False
@@ -88,17 +89,27 @@ class RelayChannel(HTTPChannel):
         if self._request is not None:
             self.resetTimeout()  # a body makes progress
         elif not self._handlingRequest and not self._in_head:
-            self._in_head = True
-            self.setTimeout(HEAD_SECS)  # from the first byte on, and not anew for each
+            self._begin_head()
         outermost = not self._busyReceiving
         LineReceiver.dataReceived(self, data)
-        if outermost and self.line_mode and b"\n" in self._buffer:
+        if not outermost or not self.line_mode or not self._buffer:
+            return
+        if b"\n" in self._buffer:
             self._refuse(Refused(Refusal.LINE_END))  # or it would never be a line
+        elif not self._in_head:
+            self._begin_head()  # it came along with the end of the request before
+
+    def _begin_head(self) -> None:
+        self._in_head = True
+        self._head_began = self.terms.clock.seconds()
+        self.setTimeout(HEAD_SECS)  # from the first byte on, and not anew for each
 
     def lineReceived(self, line: bytes) -> None:
         """Take in a line of a head."""
         if self._refused:
             return
+        if not self._in_head:  # several requests came at once
+            self._begin_head()
         if not line and self._line is None and not self._blank_seen:
             self._blank_seen = True  # RFC 9112, 2.2: one is ignored
             return
@@ -128,11 +139,8 @@ class RelayChannel(HTTPChannel):
             super().rawDataReceived(data)
         except Refused as refused:
             self._refuse(refused)
-        too_much = sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize
-        if too_much:
-            self._networkProducer.pauseProducing()  # Twisted does not if the client takes nothing
-        if too_much and self._unread is None:
-            self._unread = self.callLater(LOOK_SECS, self._look_for_end)
+        if sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize:
+            self.stop_reading()  # Twisted does not if the client takes nothing, either
 
     def allContentReceived(self) -> None:
         """Hand the request on, whole."""
@@ -177,8 +185,8 @@ class RelayChannel(HTTPChannel):
             self._network().resumeProducing()  # what comes is thrown away
             self.setTimeout(LINGER_SECS)
         else:
-            super().loseConnection()
             self.setTimeout(CLOSE_SECS)
+            super().loseConnection()
 
     def timeoutConnection(self) -> None:
         """End what takes too long: see the deadlines above."""
@@ -217,12 +225,19 @@ class RelayChannel(HTTPChannel):
         if early:
             received(early)
 
-    def _look_for_end(self) -> None:
-        """
-        Notice that the client has gone, behind so much that its connection is not being read.
+    def stop_reading(self) -> None:
+        """Read no more for now; that the client has gone is noticed all the same."""
+        self._networkProducer.pauseProducing()
+        if self._unread is None:
+            self._unread = self.callLater(LOOK_SECS, self._look_for_end)
 
-        (Twisted stops reading when 16 KiB of further requests have come.)
-        """
+    def read_on(self) -> None:
+        """Read again."""
+        self._stop_looking()
+        self._networkProducer.resumeProducing()
+
+    def _look_for_end(self) -> None:
+        """Notice that the client has gone, though nothing is read from it."""
         self._unread = None
         if closed_by_peer(self.transport):
             self._network().abortConnection()
@@ -265,7 +280,7 @@ class RelayChannel(HTTPChannel):
     def _new_request(self, line: RequestLine) -> RelayRequest:
         self._command, self._path, self._version = line.method, line.target, line.version
         request = cast(RelayRequest, self.requestFactory(self))
-        request.begin(line, self.terms.clock.seconds())
+        request.begin(line, self._head_began)
         self.requests.append(request)
         return request
 

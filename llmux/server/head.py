@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import attrs
 from twisted.web.http_headers import Headers
 
+from llmux.headers import tokens
 from llmux.server.refusals import Refusal, Refused
 
 METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
@@ -103,21 +104,11 @@ def read_head(version: bytes, lines: Sequence[bytes], headers: Headers) -> Head:
     if len(hosts) > 1 or (not hosts and version == b"HTTP/1.1"):
         raise Refused(Refusal.HOST)
     length = _read_framing(version, headers)
-    tokens = connection_tokens(headers)
     return Head(
         headers=headers,
         length=length,
-        persistent=version == b"HTTP/1.1" and b"close" not in tokens,
+        persistent=version == b"HTTP/1.1" and b"close" not in tokens(headers, b"connection"),
         awaits_continue=_read_expectation(version, headers) and length != 0,
-    )
-
-
-def connection_tokens(headers: Headers) -> frozenset[bytes]:
-    """Give what ``Connection`` names, in lower case."""
-    return frozenset(
-        token.strip(_WHITESPACE).lower()
-        for line in headers.getRawHeaders(b"connection", [])
-        for token in line.split(b",")
     )
 
 

@@ -217,6 +217,22 @@ class Served:
         await deferLater(reactor, 0)
 
 
+def unsent(wire: Wire) -> int:
+    """Say how many bytes have been said that are not even in the kernel yet."""
+    transport: Any = wire.transport
+    return len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # type: ignore[no-any-return]  # Twisted's own book
+
+
+async def until_steady(count: Callable[[], int]) -> int:
+    """Wait until a number has not changed for a while; give it."""
+    steady, before = 0, -1
+    while steady < 20:
+        await deferLater(reactor, 0.01)
+        now = count()
+        steady, before = (steady + 1 if now == before else 0), now
+    return before
+
+
 def http_answer(body: bytes, head: bytes = b"", status: bytes = b"200 OK") -> bytes:
     """Make an answer with a length."""
     return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n%s\r\n%s" % (status, len(body), head, body)

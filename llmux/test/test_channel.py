@@ -9,8 +9,10 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.testing import StringTransportWithDisconnection
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -149,6 +151,13 @@ class DeadlineTests(SynchronousTestCase):
         self.connection = Connection()
         self.say, self.clock = self.connection.say, self.connection.clock
         self.line, self.desk = self.connection.line, self.connection.desk
+        self.addCleanup(self.assert_nothing_is_left)
+
+    def assert_nothing_is_left(self) -> None:
+        """Fail if a connection that has ended leaves a timer behind."""
+        if self.line.connected:
+            self.connection.channel.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def assert_refused(self, refusal: Refusal) -> None:
         """Fail if the last request was not refused, or if the client was not told."""
@@ -177,6 +186,24 @@ class DeadlineTests(SynchronousTestCase):
         self.assertEqual(len(self.desk.requests), 1)
         self.clock.advance(0.25)
         self.assert_refused(Refusal.HEAD_SLOW)
+
+    def test_slow_head_behind_a_request(self) -> None:
+        """So has one that began to come along with the request before."""
+        self.say(GET + b"GET /x HT")
+        self.clock.advance(HEAD_SECS - 0.25)
+        self.assertEqual(len(self.desk.requests), 1)
+        self.clock.advance(0.25)
+        self.assert_refused(Refusal.HEAD_SLOW)
+
+    def test_client_behind_too_much(self) -> None:
+        """A connection that is not read, for too much has come, is looked at until it is."""
+        self.desk.slow = True
+        self.say(GET)
+        self.connection.channel.pauseProducing()  # the client takes nothing
+        self.say(b"x" * 20_000)
+        self.assertEqual(self.line.producerState, "paused")
+        self.clock.advance(10)
+        self.assertTrue(self.line.connected)
 
     def test_head_in_time(self) -> None:
         """A head that is whole in time is answered, and its deadline is over."""

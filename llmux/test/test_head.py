@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
+from llmux.headers import tokens
 from llmux.server.head import (
     MAX_HEADERS,
     METHODS,
     Head,
     RequestLine,
-    connection_tokens,
     read_head,
     read_request_line,
 )
@@ -338,7 +338,7 @@ class TakenTests(SynchronousTestCase):
     def test_connection_tokens(self) -> None:
         """What Connection names is found in all its lines, whatever the case and white space."""
         head = read(b"GET / HTTP/1.1", HOST, b"Connection: A,\tb ,", b"connection: C")[1]
-        self.assertEqual(connection_tokens(head.headers), {b"a", b"b", b"c", b""})
+        self.assertEqual(tokens(head.headers, b"connection"), {b"a", b"b", b"c", b""})
 
     @given(
         st.lists(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import socket
 
-from twisted.internet import reactor
-from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from twisted.web._newclient import HTTP11ClientProtocol
 
 from llmux.config import Backend
 from llmux.lease import Lease
-from llmux.test.loopback import RawBackend, Served, http_answer, http_post, until
+from llmux.test.loopback import RawBackend, Served, http_answer, http_post, until, until_steady
 
 
 class StreamTests(TestCase):
@@ -50,11 +48,7 @@ class StreamTests(TestCase):
         source = Source(size)
         wire.transport.registerProducer(source, True)  # type: ignore[attr-defined]  # a TCP connection's
         source.begin(wire)
-        before = -1
-        while source.written != before:
-            before = source.written
-            await deferLater(reactor, 0.1)
-        self.assertLess(source.written, size // 2)
+        self.assertLess(await until_steady(lambda: source.written), size // 2)
         client.transport.resumeProducing()  # type: ignore[attr-defined]  # a TCP connection's
         answer = await client.until_lost()
         self.assertEqual(len(answer.partition(b"\r\n\r\n")[2]), size)

@@ -19,7 +19,9 @@ from llmux.test.loopback import (
     http_answer,
     http_post,
     split,
+    unsent,
     until,
+    until_steady,
 )
 
 UPGRADE = b"GET /x?model=a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -185,11 +187,8 @@ class GreedyClientTests(TestCase):
         IPushProducer(client.transport).pauseProducing()
         for _ in range(40):
             client.send(http_post(head=b""))
-        seen = -1
-        while len(backend.requests) != seen or not seen:
-            seen = len(backend.requests)
-            await deferLater(reactor, 0.2)
-        self.assertLess(seen, 30)
+        await until(lambda: backend.requests)
+        self.assertLess(await until_steady(lambda: len(backend.requests)), 30)
         IPushProducer(client.transport).resumeProducing()
         await until(lambda: len(backend.requests) == 40)
         await until(lambda: client.received.count(b"HTTP/1.1 200 OK") == 40)
@@ -202,10 +201,7 @@ class GreedyClientTests(TestCase):
         client = await served.client()
         IPushProducer(client.transport).pauseProducing()
         client.send(http_post(head=b"") + b"y" * 100_000_000)
-        left = -1
-        while left != (left := len(client.transport.dataBuffer)):  # type: ignore[attr-defined]  # a TCP connection's
-            await deferLater(reactor, 0.2)
-        self.assertGreater(left, 80_000_000)
+        self.assertGreater(await until_steady(lambda: unsent(client)), 80_000_000)
 
     async def test_close_with_much_behind(self) -> None:
         """A client that sends on behind its last request gets the whole answer all the same."""

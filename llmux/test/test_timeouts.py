@@ -15,7 +15,7 @@ from llmux.clock import VirtualClock
 from llmux.errors import BackendRefused, BackendTimedOut
 from llmux.proxy.relay import backend_error
 from llmux.proxy.stall import StalledClient
-from llmux.test.loopback import RawBackend, Served, http_post, split, until
+from llmux.test.loopback import RawBackend, Served, http_answer, http_post, split, until
 
 
 class BackendErrorTests(SynchronousTestCase):
@@ -58,6 +58,19 @@ class BackendTests(TestCase):
         self.assertEqual(served.app.switcher.in_flight("a"), 0)
         failed = served.sample("llmux_backend_failures_total", model="a", reason="backend_timeout")
         self.assertEqual(failed, 1)
+
+    async def test_no_timer_outlives_its_request(self) -> None:
+        """A request that ends in time leaves no deadline behind; trial fails where one is left."""
+        self.backend.answer = http_answer(b"x")
+        served = Served(
+            self,
+            {"a": self.backend.address},
+            first_byte_timeout_secs=60,
+            idle_timeout_secs=60,
+            keepalive_secs=60,
+        )
+        body = b'{"model": "a", "stream": true}'
+        self.assertTrue((await served.exchange(http_post(body=body))).endswith(b"x"))
 
     async def test_silence_in_an_answer(self) -> None:
         """A backend that falls silent in the midst of an answer is given up, and the client cut."""

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from twisted.internet.interfaces import IPushProducer
 from twisted.trial.unittest import TestCase
 
-from llmux.test.loopback import BackendWire, RawBackend, Served, Wire, relayed, split, until
+from llmux.proxy import tunnel
+from llmux.test.loopback import (
+    BackendWire,
+    RawBackend,
+    Served,
+    Wire,
+    relayed,
+    split,
+    unsent,
+    until,
+    until_steady,
+)
 
 ASK = (
     b"GET /v1/realtime?model=a&x=1 HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\n"
@@ -115,19 +127,23 @@ class TunnelTests(TestCase):
             ends = await self.tunnel()
             reader, writer = ends[side], ends[1 - side]
             reader.transport.pauseProducing()  # type: ignore[attr-defined]  # a TCP connection can
-            writer.send(b"z" * 30_000_000)
-            last = -1
-
-            def held_back() -> bool:
-                nonlocal last
-                left = len(writer.transport.dataBuffer)  # type: ignore[attr-defined]  # noqa: B023  # used at once
-                steady, last = left == last, left
-                return steady
-
-            await until(held_back)
-            self.assertGreater(last, 10_000_000)
+            writer.send(b"z" * 60_000_000)
+            held_back = await until_steady(lambda: unsent(writer))  # noqa: B023  # awaited here
+            self.assertGreater(held_back, 30_000_000)
             reader.transport.resumeProducing()  # type: ignore[attr-defined]  # a TCP connection can
-            await until(lambda: len(reader.received) >= 30_000_000)  # noqa: B023  # awaited here
+            await until(lambda: len(reader.received) >= 60_000_000)  # noqa: B023  # awaited here
+
+    async def test_client_leaves_a_backend_that_does_not_read(self) -> None:
+        """A tunnel whose client has gone does not hold its model for what nobody reads."""
+        self.patch(tunnel, "LAST_WORDS_SECS", 0.1)
+        client, wire = await self.tunnel()
+        IPushProducer(wire.transport).pauseProducing()
+        client.send(b"z" * 60_000_000)
+        await until_steady(lambda: unsent(client))
+        client.abort()
+        await until(lambda: self.served.app.switcher.in_flight("a") == 0)
+        cut = self.served.sample("llmux_requests_cut_total", model="a", reason="client")
+        self.assertEqual(cut, 1)
 
     async def test_other_protocols_are_not_tunnelled(self) -> None:
         """Other upgrades are dropped and the request, with its body, is relayed."""

@@ -7,6 +7,7 @@ from collections.abc import Collection
 import attrs
 from twisted.web.http_headers import Headers
 
+from llmux.headers import tokens
 from llmux.server.head import METHODS
 
 _ALLOW = b"access-control-allow-"
@@ -46,7 +47,7 @@ class Cors:
             if name.lower().startswith(_ALLOW) or name.lower() in _OURS:
                 headers.removeHeader(name)
         allowed = self._allowed(received)
-        if _ANY not in self.origins and not _varies(headers):
+        if _ANY not in self.origins and not tokens(headers, b"vary") & {b"*", b"origin"}:
             headers.addRawHeader(b"Vary", b"Origin")
         if allowed is not None:
             headers.setRawHeaders(b"Access-Control-Allow-Origin", [allowed])
@@ -69,12 +70,3 @@ class Cors:
             return b"*"
         origin: bytes = received.getRawHeaders(b"origin", [b""])[0]
         return origin if origin.decode("latin-1").lower() in self.origins else None
-
-
-def _varies(headers: Headers) -> bool:
-    named = {
-        name.strip().lower()
-        for line in headers.getRawHeaders(b"vary", [])
-        for name in line.split(b",")
-    }
-    return bool(named & {b"*", b"origin"})

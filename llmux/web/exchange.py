@@ -153,6 +153,7 @@ class Exchange:
     async def _acquire(self, interval: float | None) -> Lease:
         """Wait for the model; show that we do, if it takes longer than so many seconds."""
         house, request = self._house, self._request
+        asked = house.clock.seconds()
         waiting = house.switcher.acquire(self._model)
         sign = None
         if interval is not None and not waiting.called:
@@ -166,7 +167,7 @@ class Exchange:
         finally:
             if sign is not None:
                 sign.stop()
-            self._waited = house.clock.seconds() - request.arrived
+            self._waited = house.clock.seconds() - asked
         return lease
 
     async def _relay(self, target: bytes) -> None:
@@ -268,8 +269,9 @@ class Exchange:
 
     def _count(self, status: int) -> None:
         self._status = status
-        self._first_byte = self._house.clock.seconds() - self._request.arrived
-        self._house.metrics.request_answered(self._model, status, self._first_byte)
+        seconds = self._house.clock.seconds() - self._request.arrived
+        self._first_byte = None if status == CLIENT_LEFT else seconds
+        self._house.metrics.request_answered(self._model, status, seconds)
 
     def _log_end(self) -> None:
         request = self._request
