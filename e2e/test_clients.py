@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections.abc import Callable
 
 import openai
@@ -13,7 +12,7 @@ import pytest_twisted
 from openai.types.audio import Transcription
 from twisted.internet.threads import deferToThread
 
-from e2e.program import WAIT, Backends, Program, chat, in_thread, wait_until
+from e2e.program import Backends, Program, chat, in_thread, wait_until
 
 FIRST, SECOND = Backends.models
 
@@ -126,11 +125,9 @@ async def test_one_too_many(serve: Callable[..., Program], backends: Backends) -
         await in_thread(chat, program.openai(), FIRST)
     assert 1 <= int(refused.value.response.headers["Retry-After"]) <= 5
 
-    begun = time.monotonic()
     again = deferToThread(chat, program.openai(max_retries=5), FIRST)
     await in_thread(wait_until, lambda: program.metric(REFUSED) >= 2)
     gate.open()
     assert (await waiting).model == FIRST
     assert (await again).model == FIRST
-    assert time.monotonic() - begun < WAIT
     assert program.metric(WAITING) == 0

@@ -14,7 +14,7 @@ from e2e.conftest import CHECKOUT
 from e2e.program import Program, free_port, scratch_environment
 from e2e.wire.backend import RecordingBackend
 
-WAKE_SECS = 0.5  # how long the slow model takes
+WAKE_SECS = 1.5  # how long the slow model takes
 
 
 @attrs.frozen

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from e2e.program import wait_until
@@ -43,7 +41,6 @@ def test_while_waiting(how: End, plain: House) -> None:
     rest(plain)
     plain.backend.begin([OK])
     name = f"left-{how.name}-waiting"
-    started = time.monotonic()
     client = connect(plain.port)
     client.play((post(b'{"model": "slow"}', b"X-Request-Id: %s\r\n" % name.encode()), Pause(0.1)))
     client.end(how)
@@ -51,10 +48,8 @@ def test_while_waiting(how: End, plain: House) -> None:
     event = ended(plain, name)
     assert event is not None
     assert (event["status"], event["how"]) == (499, "client")
-    assert float(str(event["duration_secs"])) < 0.5, "before the hook had ended"
     rest(plain)
     assert plain.backend.received == b""
-    assert time.monotonic() - started < 10
     client.end()
 
 

@@ -54,6 +54,11 @@ class RelayChannel(HTTPChannel):
     Whatever is refused becomes a request with a :attr:`~RelayRequest.refusal`, so that it is
     answered, counted and logged like any other; nothing that follows it on the connection is looked
     at.
+
+    What it relies on of Twisted is partly private, for the public part has no place for a parser, a
+    limit or a pause: both transfer decoders, the buffer of what comes behind a request, whether one
+    is being handled, and whether the transport is full.  The tests run with the oldest Twisted that
+    is promised and with the newest.
     """
 
     MAX_LENGTH = MAX_HEAD
