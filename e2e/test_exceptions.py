@@ -138,6 +138,8 @@ def test_waited_too_long(serve: Callable[..., Program], backends: Backends) -> N
     with pytest.raises(openai.InternalServerError, match="timed out waiting") as error:
         chat(program.openai(), FIRST)
     gate.open()
+    woken = 'llmux_switch_total{from="idle",result="success",to="first"}'
+    wait_until(lambda: program.metric(woken) == 1)  # or its backend would outlive the test
     assert_of_llmux(error.value, 504)
     assert int(error.value.response.headers["Retry-After"]) >= 1
 
