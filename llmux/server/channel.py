@@ -182,7 +182,7 @@ class RelayChannel(HTTPChannel):
     def loseConnection(self) -> None:
         """Close, after all that was written has been sent."""
         self._closing = True
-        if self._dataBuffer:  # what came behind the last request is not looked at
+        if any(self._dataBuffer):  # what came behind the last request is not looked at
             self._refused = True
         if self._refused and ITCPTransport.providedBy(self.transport):
             self._network().unregisterProducer()

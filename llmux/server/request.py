@@ -95,6 +95,7 @@ class RelayRequest(Request):
             except OSError as error:
                 self.refusal = Refused(Refusal.SPOOL)
                 self.refusal.__cause__ = error
+                self.channel.persistent = False
         self.process()
 
     def process(self) -> None:

@@ -195,6 +195,13 @@ class DeadlineTests(SynchronousTestCase):
         self.clock.advance(0.25)
         self.assert_refused(Refusal.HEAD_SLOW)
 
+    def test_last_request_with_a_body(self) -> None:
+        """A client that says that it is done, and sends nothing more, is not waited for."""
+        self.say(POST.replace(b"Host", b"Connection: close\r\nHost"))
+        self.assertEqual(self.connection.refusals(), [None])
+        self.assertFalse(self.line.connected)
+        self.assertFalse(self.line.half_closed)
+
     def test_client_behind_too_much(self) -> None:
         """A connection that is not read, for too much has come, is looked at until it is."""
         self.desk.slow = True
