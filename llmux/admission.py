@@ -12,7 +12,7 @@ from llmux.config import ModelConfig
 from llmux.costs import SwitchCosts
 from llmux.errors import SwitchError
 from llmux.events import Events
-from llmux.lease import Lease
+from llmux.lease import Lease, Outcome
 from llmux.lifecycle import Model
 from llmux.metrics import Metrics
 from llmux.policy.contract import ISwitchPolicy
@@ -69,13 +69,15 @@ class Admission:
             just come.
         """
         now = self._clock.seconds()
-        queued = switching = 0.0
+        switching = 0.0
+        number, arrived = (
+            (next(self._arrivals), now) if waiter is None else (waiter.number, waiter.arrived)
+        )
         model.leases += 1
         if waiter is not None:
-            queued = now - waiter.arrived
             switching = max(0.0, model.awake_since - max(model.switch_began, waiter.arrived))
-        self._metrics.lease_granted(model.name, None if waiter is None else queued)
-        return Lease(model.name, now, self._released, queued, switching)
+        self._metrics.lease_granted(model.name, None if waiter is None else now - arrived)
+        return Lease(model.name, number, arrived, now, self._released, switching)
 
     def admit_waiting(self) -> None:
         """Give leases to those who wait for an open model, in order, as far as it has places."""
@@ -126,7 +128,7 @@ class Admission:
             since=self._clock.seconds(),
         )
 
-    def _released(self, lease: Lease) -> None:
+    def _released(self, lease: Lease, outcome: Outcome) -> None:
         now = self._clock.seconds()
         seconds = now - lease.granted_at
         self.models[lease.model].leases -= 1

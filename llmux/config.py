@@ -19,6 +19,7 @@ from llmux.document import read_document
 from llmux.errors import ConfigError, Problem
 from llmux.policy import POLICIES
 from llmux.readers import (
+    address,
     blocked_path,
     boolean,
     directory,
@@ -33,34 +34,48 @@ from llmux.readers import (
 from llmux.schema import Section
 from llmux.settings import (
     DEFAULT_BLOCKED_PATHS,
+    Address,
+    Admin,
+    Adoption,
     Backend,
     Limits,
     ModelConfig,
     ModelSettings,
     PolicyConfig,
+    Shutdown,
 )
 
 __all__ = [
     "DEFAULT_BLOCKED_PATHS",
+    "Address",
+    "Admin",
+    "Adoption",
     "Backend",
     "Config",
     "Limits",
     "ModelConfig",
     "ModelSettings",
     "PolicyConfig",
+    "Shutdown",
 ]
 
-_Settings = TypeVar("_Settings", ModelSettings, Limits)
+_Settings = TypeVar("_Settings", ModelSettings, Limits, Shutdown)
 
 _POLICY = PolicyConfig()
 _LIMITS = Limits()
+_SHUTDOWN = Shutdown()
+_ADMIN = Admin()
 _SETTINGS = {field.name: field.metadata["section"] for field in attrs.fields(ModelSettings)}
-_OF_ONE_MODEL = ("wake", "sleep", "alive", "max_concurrency")  # beside its address and settings
+_OF_ONE_MODEL = (
+    "wake", "sleep", "alive", "freed", "kill", "adopt", "max_concurrency",
+)  # fmt: skip  # beside its address and settings
 _OF_ALL_MODELS = {
     **{field.name: field.metadata["section"] for field in attrs.fields(Limits)},
+    **{field.name: field.metadata["section"] for field in attrs.fields(Shutdown)},
     "forwarded": "",
     "blocked_paths": "",
     "origins": "cors",
+    "listen": "admin",
 }  # what cannot be said again in a model
 _HOMES = {
     **_SETTINGS,
@@ -69,6 +84,7 @@ _HOMES = {
     **dict.fromkeys(("host", "port", "state_dir"), ""),
     "name": "policy",
 }  # the section that each key belongs into, for whoever looks for it in another one
+_ADOPTIONS = tuple(adoption.value for adoption in Adoption)
 _TAKEN_NAMES = ("idle", "several")  # what metrics and hooks call no model, and many
 _JSON_OR_YAML = (".yaml", ".yml")  # any other ending is JSON, as in llmux 2.4.0
 
@@ -81,6 +97,8 @@ class Config:
     :param models: by name, in the order of the file; at least one.
     :param policy: see :class:`PolicyConfig`.
     :param limits: see :class:`Limits`.
+    :param shutdown: see :class:`Shutdown`.
+    :param admin: see :class:`Admin`.
     :param forwarded: whether backends are told in ``X-Forwarded-*`` who asks.
     :param blocked_paths: what nobody may ask a backend for, and all below it.
     :param cors_origins: origins of web pages that may ask; ``*`` for all.
@@ -94,6 +112,8 @@ class Config:
     models: Mapping[str, ModelConfig]
     policy: PolicyConfig = _POLICY
     limits: Limits = _LIMITS
+    shutdown: Shutdown = _SHUTDOWN
+    admin: Admin = _ADMIN
     forwarded: bool = False
     blocked_paths: tuple[str, ...] = DEFAULT_BLOCKED_PATHS
     cors_origins: tuple[str, ...] = ()
@@ -151,10 +171,12 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
     state_dir = top.get("state_dir", directory, None)
     forwarded = top.get("forwarded", boolean, False)
     blocked_paths = top.items("blocked_paths", blocked_path, DEFAULT_BLOCKED_PATHS)
-    names = ("policy", "hooks", "backend", "limits", "cors")
+    names = ("policy", "hooks", "backend", "limits", "cors", "shutdown", "admin")
     sections = {name: top.section(name) for name in names}
     policy = PolicyConfig(name=sections["policy"].get("name", one_of(POLICIES), _POLICY.name))
     limits = _read_settings(sections, _LIMITS)
+    shutdown = _read_settings(sections, _SHUTDOWN)
+    admin = _read_admin(sections["admin"])
     cors_origins = sections["cors"].items("origins", origin, ())
     general = _read_settings({**sections, "": top}, ModelSettings())
     for section in sections.values():
@@ -167,6 +189,8 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
         models=models,
         policy=policy,
         limits=limits,
+        shutdown=shutdown,
+        admin=admin,
         forwarded=forwarded,
         blocked_paths=blocked_paths,
         cors_origins=cors_origins,
@@ -191,6 +215,13 @@ def _read_settings(sections: Mapping[str, Section], base: _Settings) -> _Setting
     return type(base)(**said)
 
 
+def _read_admin(section: Section) -> Admin:
+    if not section.has("listen"):
+        return _ADMIN
+    listen = section.get("listen", address, None)
+    return Admin(off=True) if listen is None else Admin(listen=Address(*listen))
+
+
 def _read_model(section: Section, general: ModelSettings, host: str, port: int) -> ModelConfig:
     if not section.name or not section.name.isprintable():
         section.complain(None, "a model needs a name of printable characters")
@@ -209,6 +240,9 @@ def _read_model(section: Section, general: ModelSettings, host: str, port: int) 
         wake=section.required("wake", hook_script, ""),
         sleep=section.required("sleep", hook_script, ""),
         alive=section.get("alive", hook_script, None),
+        freed=section.get("freed", hook_script, None),
+        kill=section.get("kill", hook_script, None),
+        adopt=Adoption(section.get("adopt", one_of(_ADOPTIONS), Adoption.WAKE.value)),
         max_concurrency=section.get("max_concurrency", optional_count, None),
         **attrs.asdict(settings),
     )

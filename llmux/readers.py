@@ -26,6 +26,7 @@ _LONGEST_NUMBER = 30  # characters
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+(%[a-zA-Z0-9._-]+)?")
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_ADDRESS = "this must be host:port (127.0.0.1:3001), unix:/path of a socket, or off"
 _PORT = "a port is a whole number from 1 to 65535"
 _BOOLEANS = {
     "true": True,
@@ -153,6 +154,32 @@ def url(node: Node) -> tuple[str, int, bool]:
     if port == 0:
         raise Complaint(_PORT)
     return parts.hostname, port or _DEFAULT_PORTS[parts.scheme], parts.scheme == "https"
+
+
+def address(node: Node) -> tuple[str, int, Path | None] | None:
+    """
+    Take ``host:port``, ``unix:/path`` or ``off``.
+
+    :returns: (host, port, path), the path being ``None`` for TCP; or ``None``: nowhere.
+    """
+    word = text(node)
+    if word == "off":
+        return None
+    kind, _, rest = word.partition(":")
+    if kind == "unix":
+        if not rest.startswith("/"):
+            raise Complaint("a UNIX socket is written unix:/run/llmux/admin.sock")
+        return "", 0, Path(rest)
+    try:
+        parts = urlsplit(f"//{word}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise Complaint(_ADDRESS) from None
+    if not host or port is None or word != parts.netloc or "@" in word:
+        raise Complaint(_ADDRESS)
+    if port == 0:
+        raise Complaint(_PORT)
+    return host, port, None
 
 
 def count(node: Node) -> int:

@@ -7,6 +7,7 @@ default.  Those of :class:`ModelSettings` may be said again for one model, in th
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +26,8 @@ from llmux.readers import (
 )
 
 _Value = TypeVar("_Value")
+
+_ALIVE_INTERVAL_SECS: float | None = 15.0
 
 DEFAULT_BLOCKED_PATHS = (
     # vLLM: puts the engine to sleep behind our back and runs any of its methods
@@ -138,10 +141,15 @@ class ModelSettings:
 
     :param request_timeout_secs: how long a request may wait for it; ``None``: for ever.
     :param drain_before_switch: whether requests in flight are waited for before it sleeps.
+    :param drain_timeout_secs: how long they are waited for; then they are cut.  ``None``: for as
+        long as they take.
+    :param settle_secs: how long it is left alone after an answer of its was broken off, before it
+        sleeps.
     :param min_active_secs: how long it stays awake at least.
-    :param wake_timeout_secs: the deadline of its ``wake``.
-    :param sleep_timeout_secs: the deadline of its ``sleep``.
+    :param wake_timeout_secs: the deadline of its ``wake``, and of ``alive`` agreeing after it.
+    :param sleep_timeout_secs: the deadline of its ``sleep``, and of ``freed`` agreeing after it.
     :param alive_timeout_secs: the deadline of its ``alive``.
+    :param alive_interval_secs: how often ``alive`` is asked while it is awake; ``None``: never.
     :param connect_timeout_secs: how long its backend may take to accept a connection.
     :param first_byte_timeout_secs: how long it may take to begin an answer; ``None``: for ever.
     :param idle_timeout_secs: how long it may send nothing in the midst of an answer; ``None``: for
@@ -155,10 +163,13 @@ class ModelSettings:
 
     request_timeout_secs: float | None = _setting("policy", optional_seconds, None)
     drain_before_switch: bool = _setting("policy", boolean, True)
+    drain_timeout_secs: float | None = _setting("policy", optional_deadline, None)
+    settle_secs: float = _setting("policy", seconds, 1.0)
     min_active_secs: float = _setting("policy", seconds, 0.0)
     wake_timeout_secs: float = _setting("hooks", deadline, 600.0)
     sleep_timeout_secs: float = _setting("hooks", deadline, 120.0)
     alive_timeout_secs: float = _setting("hooks", deadline, 10.0)
+    alive_interval_secs: float | None = _setting("hooks", optional_deadline, _ALIVE_INTERVAL_SECS)
     connect_timeout_secs: float = _setting("backend", deadline, 5.0)
     first_byte_timeout_secs: float | None = _setting("backend", optional_deadline, None)
     idle_timeout_secs: float | None = _setting("backend", optional_deadline, None)
@@ -167,6 +178,15 @@ class ModelSettings:
     tunnel_idle_secs: float = _setting("limits", deadline, 300.0)
     max_waiting: int = _setting("limits", count, 1000)
     keepalive_secs: float | None = _setting("", optional_deadline, None)
+
+
+class Adoption(enum.Enum):
+    """What a model has to do before its first request, if it is alive when llmux starts."""
+
+    WAKE = "wake"
+    """Its ``wake`` runs: an engine can be healthy and yet asleep."""
+    ALIVE = "alive"
+    """Nothing: its ``alive`` agrees only while it can serve."""
 
 
 @attrs.frozen(kw_only=True)
@@ -179,6 +199,10 @@ class ModelConfig(ModelSettings):
     :param wake: shell script that makes it able to serve; see the hooks' documentation.
     :param sleep: shell script that frees its resources.
     :param alive: shell script that exits 0 while it is healthy, or ``None``.
+    :param freed: shell script that exits 0 when what it held is free, or ``None``: when ``sleep``
+        has ended.
+    :param kill: shell script that ends it when ``sleep`` would not, or ``None``.
+    :param adopt: what it takes for it to be awake, where ``alive`` agrees at the start of llmux.
     :param max_concurrency: how many requests its backend gets at once; ``None``: all there are.
     """
 
@@ -187,6 +211,9 @@ class ModelConfig(ModelSettings):
     wake: str
     sleep: str
     alive: str | None = None
+    freed: str | None = None
+    kill: str | None = None
+    adopt: Adoption = Adoption.WAKE
     max_concurrency: int | None = None
 
 
@@ -217,3 +244,51 @@ class Limits:
     body_timeout_secs: float = _setting("limits", deadline, 60.0)
     spool_dir: Path | None = _setting("limits", writable_directory, None)  # noqa: RUF009  # frozen
     max_connections: int = _setting("limits", count, 10_000)
+
+
+@attrs.frozen(kw_only=True)
+class Shutdown:
+    """
+    How llmux ends.
+
+    :param grace_secs: how long requests in flight may go on, in seconds; then they are cut.
+    :param sleep_models: whether models that are awake are put to sleep.
+    """
+
+    grace_secs: float = _setting("shutdown", seconds, 30.0)
+    sleep_models: bool = _setting("shutdown", boolean, False)
+
+
+@attrs.frozen
+class Address:
+    """
+    Where to listen.
+
+    :param host: an address or a name of this machine; empty where there is a path.
+    :param port: a TCP port; 0 where there is a path.
+    :param path: of a UNIX socket, or ``None``.
+    """
+
+    host: str
+    port: int
+    path: Path | None = None
+
+    def __str__(self) -> str:
+        """Write it as the configuration does."""
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@attrs.frozen(kw_only=True)
+class Admin:
+    """
+    Where the operator's face is.
+
+    :param listen: an address of its own; ``None``: where the clients' is if that is loopback, else
+        nowhere.
+    :param off: whether it is nowhere, whatever the clients' address is.
+    """
+
+    listen: Address | None = None
+    off: bool = False

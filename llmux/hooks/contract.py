@@ -18,6 +18,8 @@ class Hook(enum.Enum):
     WAKE = "wake"
     SLEEP = "sleep"
     ALIVE = "alive"
+    FREED = "freed"
+    KILL = "kill"
 
 
 class Reason(enum.Enum):
@@ -25,10 +27,22 @@ class Reason(enum.Enum):
 
     REQUEST = "request"
     """Requests wait for a model that is not awake."""
+    OPERATOR = "operator"
+    """An operator wants it."""
     WAKE_FAILED = "wake_failed"
-    """A wake hook failed, and what it left behind is cleaned up."""
+    """A model could not be woken, and what that left behind is cleaned up."""
     SLEEP_FAILED = "sleep_failed"
-    """A sleep hook failed, and llmux has to know whether the model is still there."""
+    """A sleep hook failed, and the model has to go all the same."""
+    BACKEND_DOWN = "backend_down"
+    """A model that was awake does not serve any more, or seems not to."""
+    HEALTH = "health"
+    """Time has passed, and llmux looks whether the model is still healthy."""
+    START = "start"
+    """llmux has started, and has to know what is there."""
+    CONFIG = "config"
+    """The model is not in the configuration any more, or has another address there."""
+    SHUTDOWN = "shutdown"
+    """llmux ends, and ``shutdown.sleep_models`` wants its models asleep."""
 
 
 @attrs.frozen
@@ -41,6 +55,7 @@ class HookCall:
     :param source: the model that is being switched away from, or :data:`IDLE`.
     :param target: the model that is being switched to, or :data:`IDLE`.
     :param reason: the demand behind it.
+    :param limit: seconds that it may take, if that is less than its own deadline.
     """
 
     model: str
@@ -48,6 +63,7 @@ class HookCall:
     source: str
     target: str
     reason: Reason
+    limit: float | None = None
 
 
 @attrs.frozen
@@ -59,6 +75,7 @@ class HookResult:
     :param exit_code: its exit status; ``None`` if it did not exit by itself.
     :param signal: the number of the signal that ended it, if one did.
     :param timed_out: whether it was ended because its deadline had passed.
+    :param stopped: whether it was ended before that, for nobody needed it any more.
     :param error: why it could not be run at all, if so.
     :param output: the last lines of what it printed, for operators only.
     """
@@ -67,13 +84,14 @@ class HookResult:
     exit_code: int | None = None
     signal: int | None = None
     timed_out: bool = False
+    stopped: bool = False
     error: str | None = None
     output: str = ""
 
     @property
     def success(self) -> bool:
         """Whether the hook did what it is for: it exited by itself, with status 0."""
-        return self.exit_code == 0 and not self.timed_out
+        return self.exit_code == 0 and not self.timed_out and not self.stopped
 
     def describe(self) -> str:
         """Say how it ended, in words that fit behind "the wake hook of llama"; no output in it."""
@@ -81,6 +99,8 @@ class HookResult:
             return f"could not be run: {self.error}"
         if self.timed_out:
             return f"was ended at its deadline, after {self.seconds:.1f} s"
+        if self.stopped:
+            return f"was ended after {self.seconds:.1f} s, for nobody needed it any more"
         if self.signal is not None:
             return f"was ended by signal {self.signal}"
         return f"exited with status {self.exit_code}"

@@ -133,7 +133,13 @@ class HookRunner:
 
 
 def _script(config: ModelConfig, hook: Hook) -> str | None:
-    scripts = {Hook.WAKE: config.wake, Hook.SLEEP: config.sleep, Hook.ALIVE: config.alive}
+    scripts = {
+        Hook.WAKE: config.wake,
+        Hook.SLEEP: config.sleep,
+        Hook.ALIVE: config.alive,
+        Hook.FREED: config.freed,
+        Hook.KILL: config.kill,
+    }
     return scripts[hook]
 
 
@@ -142,6 +148,8 @@ def _deadline(config: ModelConfig, hook: Hook) -> float:
         Hook.WAKE: config.wake_timeout_secs,
         Hook.SLEEP: config.sleep_timeout_secs,
         Hook.ALIVE: config.alive_timeout_secs,
+        Hook.FREED: config.sleep_timeout_secs,
+        Hook.KILL: config.sleep_timeout_secs,
     }
     return deadlines[hook]
 

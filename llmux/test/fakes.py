@@ -82,7 +82,8 @@ class FakeHookRunner:
 
     def has(self, model: str, hook: Hook) -> bool:
         """See :meth:`IHookRunner.has`."""
-        return hook is not Hook.ALIVE or model in self._alive
+        optional = {Hook.ALIVE: self._alive}
+        return hook in (Hook.WAKE, Hook.SLEEP) or model in optional.get(hook, ())
 
     def run(self, call: HookCall) -> Deferred[HookResult]:
         """See :meth:`IHookRunner.run`."""

@@ -10,7 +10,14 @@ import attrs
 import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
-from llmux.config import DEFAULT_BLOCKED_PATHS, Config, Limits, ModelConfig, ModelSettings
+from llmux.config import (
+    DEFAULT_BLOCKED_PATHS,
+    Config,
+    Limits,
+    ModelConfig,
+    ModelSettings,
+    Shutdown,
+)
 from llmux.server.refusals import Refusal
 from llmux.test.test_config import load
 from llmux.test.test_schema import complaints
@@ -70,9 +77,13 @@ class ConfigurationPageTests(SynchronousTestCase):
             self.assertIn(key, document[section] if section else document, key)
         for field in attrs.fields(Limits):
             self.assertIn(field.name, document["limits"])
+        for field in attrs.fields(Shutdown):
+            self.assertIn(field.name, document["shutdown"])
         self.assertIn("origins", document["cors"])
+        self.assertIn("listen", document["admin"])
         said = {key for model in document["models"].values() for key in model}
-        self.assertLessEqual({"max_concurrency", "alive", "url", "port"}, said)
+        hooks = {"alive", "freed", "kill", "adopt"}
+        self.assertLessEqual({"max_concurrency", "url", "port", *hooks}, said)
 
     def test_every_key(self) -> None:
         """Every key has an entry, under its full name."""
@@ -84,9 +95,19 @@ class ConfigurationPageTests(SynchronousTestCase):
             for field in attrs.fields(ModelConfig)
             if field.name not in inherited
         }
-        made_of_several = {"models", "policy", "limits", "cors_origins", "path"}
-        keys |= {field.name for field in attrs.fields(Config) if field.name not in made_of_several}
+        keys |= {f"shutdown.{field.name}" for field in attrs.fields(Shutdown)}
+        made_of_several = {
+            "models",
+            "policy",
+            "limits",
+            "shutdown",
+            "admin",
+            "cors_origins",
+            "path",
+        }
+        keys |= {f.name for f in attrs.fields(Config) if f.name not in {*made_of_several, "path"}}
         keys |= {"models.<name>.port", "models.<name>.url", "policy.name", "cors.origins"}
+        keys |= {"admin.listen"}
         missing = [key for key in sorted(keys) if f"\n``{key}``\n    " not in self.page]
         self.assertEqual(missing, [])
 
@@ -95,6 +116,7 @@ class ConfigurationPageTests(SynchronousTestCase):
         shown = {f"{section}.{key}".lstrip("."): key for key, section in SECTIONS.items()}
         values = {name: getattr(ModelSettings(), key) for name, key in shown.items()}
         values |= {f"limits.{key}": value for key, value in attrs.asdict(Limits()).items()}
+        values |= {f"shutdown.{key}": value for key, value in attrs.asdict(Shutdown()).items()}
         del values["limits.spool_dir"]
         for name, value in values.items():
             entry = " ".join(below(self.page.replace(f"``{name}``\n", f"{name}\n\n"), name).split())

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from llmux.config import DEFAULT_BLOCKED_PATHS, Config, Limits, ModelConfig, ModelSettings
+from llmux.config import (
+    DEFAULT_BLOCKED_PATHS,
+    Config,
+    Limits,
+    ModelConfig,
+    ModelSettings,
+    Shutdown,
+)
 from llmux.test.test_config import MINIMAL, load, with_model
 from llmux.test.test_schema import complaints
 
@@ -452,7 +459,10 @@ class PlaceTests(SynchronousTestCase):
     def test_every_key_has_a_home(self) -> None:
         """No key of a model, a limit or the file is unknown to the hints."""
         hidden = {"name", "backend", "models", "policy", "limits", "cors_origins", "path"}
-        keys = {f.name for kind in (ModelConfig, Limits, Config) for f in attrs.fields(kind)}
+        hidden |= {"shutdown", "admin"}
+        keys = {
+            f.name for kind in (ModelConfig, Limits, Shutdown, Config) for f in attrs.fields(kind)
+        }
         for key in keys - hidden:
             (complaint,) = complaints(f"{MINIMAL}cors: {{{key}: 1}}\n")
             self.assertIn("it belongs ", complaint)
