@@ -195,6 +195,39 @@ class Events:
             open_files=open_files,
         )
 
+    def journal_failed(self, path: str, error: str) -> None:
+        """Log that a restart would not know what is so now, until the journal is written again."""
+        self.log.error(
+            "the journal {path} cannot be written: {error}; llmux goes on, but a restart would not"
+            " know what happens now",
+            event="journal_failed",
+            path=path,
+            error=error,
+        )
+
+    def journal_written(self, path: str) -> None:
+        """Log that the journal, which could not be written, is up to date again."""
+        self.log.info(
+            "the journal {path} can be written again",
+            event="journal_written",
+            path=path,
+        )
+
+    def journal_unreadable(self, path: str, error: str, kept: str) -> None:
+        """
+        Log that what an earlier llmux knew is lost.
+
+        :param error: what is wrong with the journal.
+        :param kept: what became of the file.
+        """
+        self.log.error(
+            "the journal {path} cannot be used: {error}; {kept}, and llmux starts without it",
+            event="journal_unreadable",
+            path=path,
+            error=error,
+            kept=kept,
+        )
+
     def policy_unsettled(self, policy: str) -> None:
         """Log that a policy changed its mind over and over within one moment."""
         self.log.error(

@@ -75,7 +75,7 @@ class HookResult:
     :param exit_code: its exit status; ``None`` if it did not exit by itself.
     :param signal: the number of the signal that ended it, if one did.
     :param timed_out: whether it was ended because its deadline had passed.
-    :param stopped: whether it was ended before that, for nobody needed it any more.
+    :param stopped: whether it was ended by :meth:`IHookRunner.stop`.
     :param error: why it could not be run at all, if so.
     :param output: the last lines of what it printed, for operators only.
     """
@@ -106,11 +106,56 @@ class HookResult:
         return f"exited with status {self.exit_code}"
 
 
+@attrs.frozen
+class ProcessId:
+    """
+    A process, and no other one that gets its number later.
+
+    :param pid: its number, which is its process group's, too.
+    :param started: when it started, in clock ticks since the machine did (proc(5), field 22).
+    :param boot: which start of the machine that was.
+    """
+
+    pid: int
+    started: int
+    boot: str
+
+
+@attrs.frozen
+class Leftover:
+    """
+    A hook that was running when another llmux ended, or was killed.
+
+    :param model: whose hook it is.
+    :param hook: which.
+    :param process: its process.
+    :param deadline: seconds that it may take, from its start.
+    """
+
+    model: str
+    hook: Hook
+    process: ProcessId
+    deadline: float
+
+
 class IHookRunner(Interface):
     """Runs hooks; how, is its own affair."""
 
     def has(model: str, hook: Hook) -> bool:
         """Tell whether a model has such a hook; ``wake`` and ``sleep`` every model has."""
+
+    def stop(model: str) -> None:
+        """
+        End all hooks of a model that run, as their deadline would; their results come when they
+        have ended, and are no success.
+        """
+
+    def finish(leftover: Leftover) -> Deferred[None]:
+        """
+        Wait for a hook that another llmux has left running, and end it at its deadline.
+
+        :returns: fires when nothing is left of it, at once if it has ended already; does not fail.
+        """
 
     def run(call: HookCall) -> Deferred[HookResult]:
         """

@@ -9,6 +9,7 @@ grown too long.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 LONGEST = 8 * 1024 * 1024
@@ -74,7 +75,7 @@ class OutputFile:
             return False
         with self.path.open("rb+") as file:
             file.seek(size - KEPT)
-            kept = file.read()
+            kept = file.read(KEPT)  # and no more: a fast writer's end moves on while it is read
             file.truncate(0)
         descriptor = self.open()
         try:
@@ -88,12 +89,16 @@ class Follower:
     """
     Follows an :class:`OutputFile` from its end at this moment.
 
+    It reads and keeps at most :data:`KEPT` bytes, however much is printed.
+
     :param output: the file.
     """
 
     def __init__(self, output: OutputFile) -> None:
         self._output = output
-        self._position = output.size()
+        self._position: int | None = None  # unknown, until its end can be looked up
+        with suppress(OSError):
+            self._position = output.size()
         self._rest = b""
         self._tail = b""
 
@@ -103,8 +108,11 @@ class Follower:
         of them.
 
         :param last: whether nothing more will be asked, so that an unfinished line counts.
+        :raises OSError: if the file cannot be read; the next call may get what this one could not.
         """
         size = self._output.size()
+        if self._position is None:
+            self._position = size
         if size < self._position:  # somebody else has cut it
             self._position = 0
         if size - self._position > KEPT:  # it prints faster than anybody could read
@@ -113,8 +121,6 @@ class Follower:
         added = self._output.read(self._position, KEPT)
         self._position += len(added)
         self._tail = (self._tail + added)[-KEPT:]
-        if self._output.cut():
-            self._position = self._output.size()
         *lines, self._rest = (self._rest + added).split(b"\n")
         self._rest = self._rest[-KEPT:]
         if last and self._rest:
@@ -122,7 +128,19 @@ class Follower:
             self._rest = b""
         return [line.decode("utf-8", "replace") for line in lines]
 
+    def cut(self) -> None:
+        """
+        Cut the file if it has grown too long, and follow what is left of it.
+
+        :raises OSError: if it cannot be cut.
+        """
+        if self._output.cut():
+            self._position = self._output.size()
+
+    def text(self) -> str:
+        """Give what was added since the following began, the last :data:`KEPT` bytes of it."""
+        return self._tail.decode("utf-8", "replace")
+
     def tail(self, lines: int) -> str:
         """Give the last lines that were added since the following began."""
-        found = self._tail.decode("utf-8", "replace").splitlines()
-        return "\n".join(found[-lines:])
+        return "\n".join(self.text().splitlines()[-lines:])

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessTerminated
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -12,15 +9,14 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from txaio.tx import make_logger
 
-from llmux.hooks.contract import HookCall, HookResult
+from llmux.hooks.contract import HookCall, HookResult, ProcessId
+from llmux.hooks.group import Ending, ProcessGroup
+from llmux.hooks.identity import identify
 from llmux.hooks.output import Follower
 
-GRACE = 5.0
-"""Seconds between TERM and KILL for a hook past its deadline, and from KILL to giving it up."""
-
 _POLL = 0.2  # seconds between two looks at what a hook has printed
-_GROUP_POLL = 0.05  # seconds between two looks at whether a group has ended
 _TAIL_LINES = 20  # lines of output that a failure is reported with
+_MOST_LINES = 500  # lines that are logged at one look; more would take longer than till the next
 
 
 class HookProcess(ProcessProtocol):
@@ -31,9 +27,10 @@ class HookProcess(ProcessProtocol):
     deadline the whole group is ended, and the hook has ended when nothing is left of it.
 
     :param clock: tells the time.
-    :param call: what is run, for the log.
+    :param call: what is run.
     :param follower: follows its output.
     :param deadline: seconds that it may take.
+    :ivar leader: the process, once it is spawned and where that can be known.
     """
 
     _log = make_logger()
@@ -41,17 +38,30 @@ class HookProcess(ProcessProtocol):
     def __init__(
         self, clock: IReactorTime, call: HookCall, follower: Follower, deadline: float
     ) -> None:
+        self.call = call
+        self.follower = follower
+        self.deadline = deadline
+        self.leader: ProcessId | None = None
         self._clock = clock
-        self._call = call
-        self._follower = follower
-        self._deadline = deadline
         self._began = clock.seconds()
         self._pid: int | None = None
         self._exit: tuple[int | None, int | None] | None = None
-        self._kill_at: float | None = None
-        self._end_timer: IDelayedCall | None = None
-        self._follow_timer: IDelayedCall | None = None
+        self._ending: Ending | None = None
+        self._stopped = False
+        self._blind = False  # whether its output could not be read at the last look
+        self._expiry: IDelayedCall | None = None
+        self._next_look: IDelayedCall | None = None
         self._result: Deferred[HookResult] = Deferred()
+
+    def identify(self) -> ProcessId | None:
+        """
+        Find out who the process is, after it has been spawned.
+
+        :raises OSError: if it cannot be told.
+        """
+        assert self._pid is not None
+        self.leader = identify(self._pid)
+        return self.leader
 
     def begin(self) -> Deferred[HookResult]:
         """
@@ -60,9 +70,16 @@ class HookProcess(ProcessProtocol):
         :returns: fires once with the result, and does not fail.
         """
         if self._exit is None:
-            self._end_timer = self._clock.callLater(self._deadline, self._expire)
-            self._follow_timer = self._clock.callLater(_POLL, self._follow)
+            self._expiry = self._clock.callLater(self.deadline, self._end_group)
+            self._next_look = self._clock.callLater(_POLL, self._follow)
         return self._result
+
+    def stop(self) -> None:
+        """End it as its deadline would, if that has not begun yet."""
+        if self._expiry is not None and self._expiry.active():
+            self._expiry.cancel()
+            self._stopped = True
+            self._end_group()
 
     def connectionMade(self) -> None:
         """Remember the process, which is its group's leader."""
@@ -78,69 +95,46 @@ class HookProcess(ProcessProtocol):
             self._exit = (status.exitCode, status.signal)
         else:
             self._exit = (0, None)
-        if self._kill_at is None:
+        if self._ending is None:
             self._finish()
 
     def _follow(self) -> None:
-        self._follow_timer = self._clock.callLater(_POLL, self._follow)
+        self._next_look = self._clock.callLater(_POLL, self._follow)
         self._log_lines(last=False)
 
     def _log_lines(self, *, last: bool) -> None:
+        """Log what it has printed; that this cannot be read, or cut, is no fault of the hook's."""
         try:
-            lines = self._follower.lines(last=last)
+            lines = self.follower.lines(last=last)
+            self._log_each(lines)
+            self.follower.cut()
         except OSError as error:
-            self._log.warn("a hook's output cannot be read: {error}", error=error)
-            return
+            if not self._blind:  # once, and not five times a second
+                self._log.warn("a hook's output cannot be read or cut: {error}", error=error)
+            self._blind = True
+        else:
+            self._blind = False
+
+    def _log_each(self, lines: list[str]) -> None:
+        if len(lines) > _MOST_LINES:
+            left_out = len(lines) - _MOST_LINES
+            lines = [f"[{left_out} lines are left out here]", *lines[left_out:]]
         for line in lines:
             self._log.debug(
                 "{model} {hook}: {line}",
                 event="hook_output",
-                model=self._call.model,
-                hook=self._call.hook.value,
+                model=self.call.model,
+                hook=self.call.hook.value,
                 line=line,
             )
 
-    def _expire(self) -> None:
-        self._kill_at = self._clock.seconds() + GRACE
-        self._signal_group(signal.SIGTERM)
-        self._end_group()
-
     def _end_group(self) -> None:
-        """
-        Wait until nothing is left of the group, and kill it when its grace is over.
-
-        What hangs inside the kernel (a driver, a network disk) does not end even then, and is given
-        up, so that it does not hold up everybody else.
-        """
-        assert self._kill_at is not None
-        late = self._clock.seconds() - self._kill_at
-        if late >= 0:
-            self._signal_group(signal.SIGKILL)
-        ended = self._exit is not None and (late >= 0 or not self._signal_group(0))
-        if ended or late >= GRACE:
-            self._finish()
-        else:
-            self._end_timer = self._clock.callLater(_GROUP_POLL, self._end_group)
-
-    def _signal_group(self, number: int) -> bool:
-        """
-        Send a signal to all of the group; 0 only asks whether there is one.
-
-        :returns: whether anybody was there to get it.
-        """
         assert self._pid is not None
-        try:
-            os.killpg(self._pid, number)
-        except ProcessLookupError:  # all gone, or so young that it leads no group yet
-            if self._exit is None and number:
-                os.kill(self._pid, number)
-            return self._exit is None
-        except PermissionError:  # somebody else's by now (setuid): nothing that we could do
-            return False
-        return True
+        group = ProcessGroup(self._pid, self.leader, lambda: self._exit is None)
+        self._ending = Ending(self._clock, group, self._finish)
 
     def _finish(self) -> None:
-        for timer in (self._end_timer, self._follow_timer):
+        for timer in (self._expiry, self._next_look):
             if timer is not None and timer.active():
                 timer.cancel()
         self._log_lines(last=True)
@@ -149,7 +143,8 @@ class HookProcess(ProcessProtocol):
             seconds=self._clock.seconds() - self._began,
             exit_code=exit_code,
             signal=ended_by,
-            timed_out=self._kill_at is not None,
-            output=self._follower.tail(_TAIL_LINES),
+            timed_out=self._ending is not None and not self._stopped,
+            stopped=self._stopped,
+            output=self.follower.tail(_TAIL_LINES),
         )
         self._result.callback(result)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from twisted.internet.defer import Deferred, succeed
@@ -15,14 +11,20 @@ from txaio.tx import make_logger
 from zope.interface import implementer
 
 from llmux.config import ModelConfig
-from llmux.hooks.contract import Hook, HookCall, HookResult, IHookRunner
+from llmux.hooks.contract import Hook, HookCall, HookResult, IHookRunner, Leftover, ProcessId
+from llmux.hooks.leftover import LeftoverProcess
 from llmux.hooks.output import Follower, OutputFile
 from llmux.hooks.process import HookProcess
+from llmux.hooks.spawning import explain, hook_environment, spawn
 from llmux.statedir import model_directory
 
-_SH = b"/bin/sh"
-# Where there is no setsid(1), as on macOS, Python does the same in some ten milliseconds.
-_SETSID = "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"
+Started = Callable[[HookCall, ProcessId, float], None]
+"""Takes in, before a hook's script begins, its process and the seconds that it may take."""
+
+Ended = Callable[[HookCall], None]
+"""Takes in that a hook has ended, before anybody else hears of it."""
+
+_RECORDED = (Hook.WAKE, Hook.SLEEP, Hook.KILL)  # the others only look
 
 
 @implementer(IHookRunner)
@@ -32,8 +34,12 @@ class HookRunner:
 
     :param processes: spawns.
     :param clock: tells the time.
-    :param models: the configured models by name.
+    :param models: the configured models by name, at first: see :meth:`configure`.
     :param state_dir: holds a directory for each model, with its hooks' output.
+    :param started: is told of each hook that changes something (not of ``alive`` and ``freed``),
+        with its process, when that is there and the script has not begun yet.  Where processes
+        cannot be identified (:mod:`llmux.hooks.identity`) it is not told.
+    :param ended: is told when such a hook has ended.
     """
 
     _log = make_logger()
@@ -44,33 +50,84 @@ class HookRunner:
         clock: IReactorTime,
         models: Mapping[str, ModelConfig],
         state_dir: Path,
+        started: Started = lambda call, process, deadline: None,
+        ended: Ended = lambda call: None,
     ) -> None:
         self._processes = processes
         self._clock = clock
-        self._models = models
+        self._models = dict(models)
         self._state_dir = state_dir
-        self._followed: Counter[str] = Counter()  # by model, hooks that run
+        self._started = started
+        self._ended = ended
+        self._running: set[HookProcess] = set()
+        self._leftovers: set[LeftoverProcess] = set()
+        self._last: dict[tuple[str, Hook], Follower] = {}  # the output of each hook's last run
+
+    def configure(self, config: ModelConfig) -> None:
+        """
+        Take a model's scripts and deadlines from here from now on; hooks that run keep theirs.
+
+        :param config: a model, known or new.
+        """
+        self._models[config.name] = config
+
+    def forget(self, model: str) -> None:
+        """Let a model have no hooks any more; those that run are run to their end."""
+        self._models.pop(model, None)
+        for key in [key for key in self._last if key[0] == model]:
+            del self._last[key]
 
     def has(self, model: str, hook: Hook) -> bool:
         """See :meth:`IHookRunner.has`."""
-        return _script(self._models[model], hook) is not None
+        return model in self._models and _script(self._models[model], hook) is not None
 
     def run(self, call: HookCall) -> Deferred[HookResult]:
         """See :meth:`IHookRunner.run`."""
-        config = self._models[call.model]
-        script = _script(config, call.hook)
-        if script is None:
+        config = self._models.get(call.model)
+        script = None if config is None else _script(config, call.hook)
+        if config is None or script is None:
             return succeed(HookResult(seconds=0.0, error="there is no such hook"))
+        deadline = _deadline(config, call.hook)
+        if call.limit is not None:
+            deadline = max(0.0, min(deadline, call.limit))
+        recorded = call.hook in _RECORDED
         try:
             directory = model_directory(self._state_dir, call.model)
             output = OutputFile(directory)
-            process = HookProcess(self._clock, call, Follower(output), _deadline(config, call.hook))
-            self._spawn(process, script, self._environment(config, call, directory), output)
-        except OSError as error:
+            process = HookProcess(self._clock, call, Follower(output), deadline)
+            environment = hook_environment(config, call, deadline, directory)
+            record = (lambda: self._record(process)) if recorded else None
+            spawn(self._processes, process, script, environment, output, record)
+        except (OSError, ValueError) as error:
             # no file descriptors, no memory, no disk: the model is not to blame, but was not woken
-            return succeed(HookResult(seconds=0.0, error=str(error)))
-        self._followed[call.model] += 1
-        return process.begin().addCallback(self._ended, call.model)
+            return succeed(HookResult(seconds=0.0, error=explain(error)))
+        self._running.add(process)
+        self._last[call.model, call.hook] = process.follower
+        return process.begin().addCallback(self._forget_process, process, recorded)
+
+    def stop(self, model: str) -> None:
+        """See :meth:`IHookRunner.stop`; what another llmux has left of the model is ended, too."""
+        for process in [each for each in self._running if each.call.model == model]:
+            process.stop()
+        for leftover in [each for each in self._leftovers if each.model == model]:
+            leftover.stop()
+
+    def finish(self, leftover: Leftover) -> Deferred[None]:
+        """See :meth:`IHookRunner.finish`."""
+        process = LeftoverProcess(self._clock, leftover)
+        self._leftovers.add(process)
+        return process.begin().addCallback(lambda _: self._leftovers.discard(process))
+
+    def output(self, model: str, hook: Hook) -> str:
+        """
+        Give the end of what a hook has printed in its last run, which may be running still.
+
+        For operators alone.
+
+        :returns: the last 64 KiB; empty if it has not run since llmux started.
+        """
+        follower = self._last.get((model, hook))
+        return "" if follower is None else follower.text()
 
     def cut_outputs(self) -> None:
         """
@@ -78,8 +135,9 @@ class HookRunner:
 
         While one runs, whoever follows it does that, and knows where it was.
         """
+        followed = {process.call.model for process in self._running}
         for model in self._models:
-            if self._followed[model]:
+            if model in followed:
                 continue
             try:
                 OutputFile(model_directory(self._state_dir, model)).cut()
@@ -88,48 +146,24 @@ class HookRunner:
                     "the output of {model}'s hooks cannot be cut: {error}", model=model, error=error
                 )
 
-    def _ended(self, result: HookResult, model: str) -> HookResult:
-        self._followed[model] -= 1
-        return result
-
-    def _spawn(
-        self, process: HookProcess, script: str, environment: dict[bytes, bytes], output: OutputFile
-    ) -> None:
-        stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    def _record(self, process: HookProcess) -> None:
         try:
-            stdout = output.open()
-            try:
-                command = [*_session_command(), _SH, b"-c", _encoded(script)]
-                self._processes.spawnProcess(
-                    process,
-                    command[0],
-                    command,
-                    env=environment,
-                    childFDs={0: stdin, 1: stdout, 2: stdout},
-                )
-            finally:
-                os.close(stdout)
-        finally:
-            os.close(stdin)
+            leader = process.identify()
+            if leader is not None:
+                self._started(process.call, leader, process.deadline)
+        except OSError as error:  # better a hook that a restart does not know of than none
+            self._log.warn("a hook could not be recorded: {error}", error=error)
 
-    def _environment(
-        self, config: ModelConfig, call: HookCall, directory: Path
-    ) -> dict[bytes, bytes]:
-        told = {
-            "LLMUX_MODEL": call.model,
-            "LLMUX_HOOK": call.hook.value,
-            "LLMUX_PORT": str(config.backend.port),
-            "LLMUX_URL": config.backend.url,
-            "LLMUX_FROM": call.source,
-            "LLMUX_TO": call.target,
-            "LLMUX_REASON": call.reason.value,
-            "LLMUX_DEADLINE": _plain(_deadline(config, call.hook)),
-            "LLMUX_STATE_DIR": str(directory),
-        }
-        return {
-            **os.environb,
-            **{name.encode("ascii"): _encoded(value) for name, value in told.items()},
-        }
+    def _forget_process(
+        self, result: HookResult, process: HookProcess, recorded: bool
+    ) -> HookResult:
+        self._running.discard(process)
+        if recorded:
+            try:
+                self._ended(process.call)
+            except OSError as error:
+                self._log.warn("a hook's end could not be recorded: {error}", error=error)
+        return result
 
 
 def _script(config: ModelConfig, hook: Hook) -> str | None:
@@ -152,26 +186,3 @@ def _deadline(config: ModelConfig, hook: Hook) -> float:
         Hook.KILL: config.sleep_timeout_secs,
     }
     return deadlines[hook]
-
-
-def _encoded(text: str) -> bytes:
-    """Write text as the configuration has it, in UTF-8, whatever this process's locale is."""
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _plain(seconds: float) -> str:
-    """Write a duration without an exponent, for shells: ``600``, ``2.5``."""
-    return f"{seconds:.3f}".rstrip("0").rstrip(".")
-
-
-def _session_command() -> list[bytes]:
-    """
-    Give the command that starts another one in a session of its own.
-
-    A session is a process group too, so that a hook can be ended with all that it started; and the
-    terminal's Ctrl-C, meant for llmux, does not reach the servers that hooks leave running.
-    """
-    setsid = shutil.which("setsid")
-    if setsid is not None:
-        return [os.fsencode(setsid)]
-    return [os.fsencode(sys.executable), b"-I", b"-S", b"-c", os.fsencode(_SETSID)]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from llmux.config import Backend, ModelConfig
-from llmux.hooks.contract import Hook, HookCall, HookResult, IHookRunner
+from llmux.hooks.contract import Hook, HookCall, HookResult, IHookRunner, Leftover
 from llmux.lifecycle import Model
 from llmux.policy import ISwitchPolicy, PolicyContext, PolicyDecision
 from llmux.waiting import WaitingRoom
@@ -39,22 +41,30 @@ class RunningHook:
 
     :ivar call: what was asked.
     :ivar ended: becomes its result.
+    :ivar stopped: whether it was to be ended by :meth:`FakeHookRunner.stop`.
+    :ivar planned: its end, if that is set already.
     """
 
     call: HookCall
     ended: Deferred[HookResult]
     _began: float
     _clock: IReactorTime
+    stopped: bool = False
+    planned: IDelayedCall | None = None
 
     def exit(self, code: int = 0, output: str = "") -> None:
         """End it with an exit status."""
-        seconds = self._clock.seconds() - self._began
-        self.ended.callback(HookResult(seconds=seconds, exit_code=code, output=output))
+        self._end(exit_code=code, output=output)
 
     def time_out(self) -> None:
         """End it as its deadline would."""
+        self._end(signal=15, timed_out=not self.stopped)
+
+    def _end(self, **how: Any) -> None:
+        if self.planned is not None and self.planned.active():
+            self.planned.cancel()
         seconds = self._clock.seconds() - self._began
-        self.ended.callback(HookResult(seconds=seconds, signal=15, timed_out=True))
+        self.ended.callback(HookResult(seconds=seconds, stopped=self.stopped, **how))
 
 
 @implementer(IHookRunner)
@@ -69,6 +79,11 @@ class FakeHookRunner:
     :ivar script: decides over (exit status, seconds) of a call; ``None`` leaves it to the test.
     :ivar deadlines: by model, seconds after which a hook that has not ended is ended.
     :ivar output: what hooks of the script's print.
+    :ivar freed: the models that have a ``freed`` hook.
+    :ivar kill: the models that have a ``kill`` hook.
+    :ivar stubborn: the models whose hooks do not end when they are stopped, but when the test ends
+        them.
+    :ivar finishing: what another llmux has left running, in order, for the test to end.
     """
 
     def __init__(self, clock: IReactorTime, alive: frozenset[str] = frozenset()) -> None:
@@ -79,11 +94,15 @@ class FakeHookRunner:
         self.script: Callable[[HookCall], tuple[int, float] | None] = lambda call: None
         self.deadlines: dict[str, float] = {}
         self.output = ""
+        self.freed: set[str] = set()
+        self.kill: set[str] = set()
+        self.stubborn: set[str] = set()
+        self.finishing: list[tuple[Leftover, Deferred[None]]] = []
 
     def has(self, model: str, hook: Hook) -> bool:
         """See :meth:`IHookRunner.has`."""
-        optional = {Hook.ALIVE: self._alive}
-        return hook in (Hook.WAKE, Hook.SLEEP) or model in optional.get(hook, ())
+        optional = {Hook.ALIVE: self._alive, Hook.FREED: self.freed, Hook.KILL: self.kill}
+        return hook not in optional or model in optional[hook]
 
     def run(self, call: HookCall) -> Deferred[HookResult]:
         """See :meth:`IHookRunner.run`."""
@@ -98,13 +117,29 @@ class FakeHookRunner:
             return result
 
         hook.ended.addCallback(forget)
+        deadline = self.deadlines.get(call.model, math.inf)
+        if call.limit is not None:
+            deadline = max(0.0, min(deadline, call.limit))
         planned = self.script(call)
-        if call.model in self.deadlines:
-            self._clock.callLater(self.deadlines[call.model], hook.time_out)
-        elif planned is not None:
+        if planned is not None and planned[1] <= deadline:
             code, seconds = planned
-            self._clock.callLater(seconds, hook.exit, code, self.output)
+            hook.planned = self._clock.callLater(seconds, hook.exit, code, self.output)
+        elif deadline < math.inf:
+            hook.planned = self._clock.callLater(deadline, hook.time_out)
         return hook.ended
+
+    def stop(self, model: str) -> None:
+        """See :meth:`IHookRunner.stop`."""
+        for hook in [each for each in self.running if each.call.model == model]:
+            hook.stopped = True
+            if model not in self.stubborn:
+                hook.time_out()
+
+    def finish(self, leftover: Leftover) -> Deferred[None]:
+        """See :meth:`IHookRunner.finish`."""
+        finished: Deferred[None] = Deferred()
+        self.finishing.append((leftover, finished))
+        return finished
 
     def names(self) -> list[str]:
         """Give all calls so far as ``hook model``."""

@@ -31,6 +31,9 @@ NEW = {
     ),
     "own_path_asked": "request_id method path status duration_secs",
     "connections_limited": "wanted allowed open_files",
+    "journal_failed": "path error",
+    "journal_written": "path",
+    "journal_unreadable": "path error kept",
     "policy_unsettled": "policy",
 }
 
@@ -78,6 +81,9 @@ def log_everything(events: Events) -> None:
         request_id="r2", method="GET", path="/health", status=200, seconds=0.00149
     )
     events.connections_limited(10000, 6624, 20000)
+    events.journal_failed("/s/journal.json", "No space left on device")
+    events.journal_written("/s/journal.json")
+    events.journal_unreadable("/s/journal.json", "it is no JSON", "it is journal.json.broken now")
     events.policy_unsettled("FifoPolicy")
 
 
@@ -140,6 +146,12 @@ class EventsTests(SynchronousTestCase):
                 "duration_secs": 0.001,
             },
             "connections_limited": {"wanted": 10000, "allowed": 6624, "open_files": 20000},
+            "journal_failed": {"path": "/s/journal.json", "error": "No space left on device"},
+            "journal_written": {"path": "/s/journal.json"},
+            "journal_unreadable": {
+                "path": "/s/journal.json", "error": "it is no JSON",
+                "kept": "it is journal.json.broken now",
+            },
             "policy_unsettled": {"policy": "FifoPolicy"},
         }  # fmt: skip
         for name, event in self.logged().items():
@@ -147,7 +159,10 @@ class EventsTests(SynchronousTestCase):
 
     def test_levels(self) -> None:
         """What an operator has to look at is an error; what clients do is none."""
-        errors = {"switch_failed", "sleep_hook_failed", "hook_failed", "policy_unsettled"}
+        errors = {
+            "switch_failed", "sleep_hook_failed", "hook_failed", "policy_unsettled",
+            "journal_failed", "journal_unreadable",
+        }  # fmt: skip
         for name, event in self.logged().items():
             level = LogLevel.error if name in errors else LogLevel.info
             if name in ("request_timeout", "connections_limited"):
@@ -180,6 +195,11 @@ class EventsTests(SynchronousTestCase):
                 "own_path_asked": "GET /health: 200 after 0.001 s (r2)",
                 "connections_limited": "6624 clients can be connected at once, not 10000: a process"
                 " may have 20000 open files here; raise its hard limit (ulimit -Hn, LimitNOFILE=)",
+                "journal_failed": "the journal /s/journal.json cannot be written: No space left on"
+                " device; llmux goes on, but a restart would not know what happens now",
+                "journal_written": "the journal /s/journal.json can be written again",
+                "journal_unreadable": "the journal /s/journal.json cannot be used: it is no JSON;"
+                " it is journal.json.broken now, and llmux starts without it",
                 "policy_unsettled": "the policy FifoPolicy does not settle;"
                 " it is asked again at the next event",
             },

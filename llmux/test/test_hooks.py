@@ -7,27 +7,33 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
+from twisted.logger import LogEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
+from txaio.tx import make_logger
 
 from llmux.clock import VirtualClock
 from llmux.config import Backend
 from llmux.hooks.contract import Hook, HookCall, HookResult, IHookRunner, Reason
-from llmux.hooks.output import OutputFile
+from llmux.hooks.output import KEPT, LONGEST, OutputFile
+from llmux.hooks.process import HookProcess
 from llmux.hooks.runner import HookRunner
 from llmux.statedir import model_directory
 from llmux.test.fakes import FakeHookRunner, model_config
 from llmux.test.hook_contract import HookRunnerContract, call
-from llmux.test.processes import ProcessTests
+from llmux.test.processes import ProcessTests, end, python, runs, until
 
 
 class Scripts:
@@ -35,15 +41,16 @@ class Scripts:
     A real hook runner for one model, and what it leaves behind.
 
     :param directory: takes the state.
+    :param clock: tells the time.
     :param settings: the model's configuration.
     """
 
-    def __init__(self, directory: str, **settings: object) -> None:
+    def __init__(self, directory: str, clock: IReactorTime = reactor, **settings: object) -> None:
         self.state = Path(directory).absolute()
         self.directory = model_directory(self.state, "llama")
         self.output = OutputFile(self.directory)
         config = model_config("llama", **settings)
-        self.runner = HookRunner(reactor, reactor, {"llama": config}, self.state)
+        self.runner = HookRunner(reactor, clock, {"llama": config}, self.state)
 
     def run(self, hook: Hook = Hook.WAKE) -> Deferred[HookResult]:
         """Run one of its hooks."""
@@ -58,36 +65,13 @@ class Scripts:
         return self.output.path.read_text()
 
 
-async def until(condition: object, seconds: float = 10.0) -> None:
-    """Wait until something is so; it is a failure if it does not come about."""
-    for _ in range(int(seconds / 0.02)):
-        if condition():  # type: ignore[operator]  # a callable
-            return
-        await deferLater(reactor, 0.02)
-    raise AssertionError("it did not come about")
-
-
-def runs(pid: int) -> bool:
-    """Tell whether a process is there and is no zombie."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
-def end(pid: int) -> None:
-    """End a process that a test has started."""
-    if runs(pid):
-        os.kill(pid, signal.SIGKILL)
-
-
 class RealRunnerContractTests(HookRunnerContract, ProcessTests):
     def make_runner(self) -> IHookRunner:
         """Make a runner of real scripts."""
         models = {
             "llama": model_config("llama", wake="true", sleep="echo broken; exit 3"),
             "silent": model_config("silent", wake="sleep 60", wake_timeout_secs=0.05),
+            "patient": model_config("patient", wake="sleep 60"),
         }
         return HookRunner(reactor, reactor, models, Path(self.mktemp()))
 
@@ -97,14 +81,46 @@ class FakeRunnerContractTests(HookRunnerContract, TestCase):
         """Make a runner that only pretends."""
         self.clock = VirtualClock()
         runner = FakeHookRunner(self.clock)
-        runner.script = lambda call: (3, 1.0) if call.hook is Hook.SLEEP else (0, 1.0)
+        runner.script = self.plan
         runner.deadlines["silent"] = 0.5
         runner.output = "broken"
+        self.runner = runner
         return runner
+
+    def plan(self, call: HookCall) -> tuple[int, float]:
+        """Say how a hook ends, and after how many seconds."""
+        if call.model == "patient":
+            return 0, 60.0
+        return (3, 1.0) if call.hook is Hook.SLEEP else (0, 1.0)
 
     def let(self, ended: Deferred[HookResult]) -> None:
         """Let time pass at once."""
         self.clock.advance(10)
+
+    def finish(self) -> None:
+        """End what another llmux has left."""
+        for _, finished in self.runner.finishing:
+            finished.callback(None)
+
+    def test_stubborn(self) -> None:
+        """A hook that does not mind being stopped ends when the test says so, and is no success."""
+        runner = self.make_runner()
+        assert isinstance(runner, FakeHookRunner)
+        runner.stubborn.add("patient")
+        ended = runner.run(call(model="patient"))
+        runner.stop("patient")
+        self.assertNoResult(ended)
+        runner.running[0].exit(0)
+        result = self.successResultOf(ended)
+        self.assertEqual((result.success, result.exit_code, result.stopped), (False, 0, True))
+
+    def test_optional_hooks(self) -> None:
+        """It has the hooks that the test gives it."""
+        runner = FakeHookRunner(VirtualClock(), frozenset({"a"}))
+        runner.freed.add("b")
+        runner.kill.add("c")
+        found = {model: [hook for hook in Hook if runner.has(model, hook)][2:] for model in "abc"}
+        self.assertEqual(found, {"a": [Hook.ALIVE], "b": [Hook.FREED], "c": [Hook.KILL]})
 
 
 class SurroundingsTests(ProcessTests):
@@ -132,6 +148,35 @@ class SurroundingsTests(ProcessTests):
             "PATH": os.environ["PATH"],
         }
         self.assertEqual({name: seen.get(name) for name in expected}, expected)
+
+    async def test_not_for_hooks(self) -> None:
+        """What systemd tells llmux alone is not told to hooks: they would answer in its name."""
+        names = (
+            "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
+            "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES",
+        )  # fmt: skip
+        for name in names:
+            os.environ[name] = "1"
+            self.addCleanup(os.environ.pop, name)
+        scripts = Scripts(self.mktemp(), wake="env", alive="env")
+        await scripts.run()
+        await scripts.run(Hook.ALIVE)
+        told = [line.partition("=")[0] for line in scripts.printed().splitlines()]
+        self.assertEqual(told.count("LLMUX_HOOK"), 2)
+        self.assertEqual([name for name in names if name in told], [])
+
+    async def test_limit(self) -> None:
+        """A hook is told the time that it really has: its deadline, or less if less is left."""
+        scripts = Scripts(self.mktemp(), wake='echo "$LLMUX_DEADLINE"', wake_timeout_secs=20.0)
+        for limit in (30.0, 10.5, None):
+            await scripts.runner.run(attrs.evolve(call(), limit=limit))
+        self.assertEqual(scripts.printed(), "20\n10.5\n20\n")
+
+    async def test_no_time_left(self) -> None:
+        """A hook for which no time is left at all is ended at once."""
+        scripts = Scripts(self.mktemp(), wake="sleep 60")
+        result = await scripts.runner.run(attrs.evolve(call(), limit=-1.0))
+        self.assertTrue(result.timed_out)
 
     async def test_fraction_of_a_deadline(self) -> None:
         """A deadline with a fraction is told as a plain decimal."""
@@ -240,6 +285,288 @@ class BackgroundTests(ProcessTests):
         scripts.output.path.write_bytes(b"x" * 9_000_000 + b"\nlast\n")
         scripts.runner.cut_outputs()
         self.assertEqual(scripts.printed(), "[cut by llmux]\nlast\n")
+
+
+class PrintingTests(ProcessTests):
+    """What a hook prints, for whoever asks why a model did not come up."""
+
+    async def test_last_run(self) -> None:
+        """What each hook printed in its last run can be asked for, and nothing of others."""
+        scripts = Scripts(self.mktemp(), wake='echo "$LLMUX_FROM"; echo error >&2', sleep="echo s")
+        self.assertEqual(scripts.runner.output("llama", Hook.WAKE), "")
+        for source in ("a", "b"):
+            await scripts.runner.run(attrs.evolve(call(), source=source))
+        await scripts.run(Hook.SLEEP)
+        self.assertEqual(scripts.runner.output("llama", Hook.WAKE), "b\nerror\n")
+        self.assertEqual(scripts.runner.output("llama", Hook.SLEEP), "s\n")
+        self.assertEqual(scripts.runner.output("llama", Hook.ALIVE), "")
+        self.assertEqual(scripts.runner.output("nobody", Hook.WAKE), "")
+
+    async def test_while_it_runs(self) -> None:
+        """What a hook has printed so far can be asked for while it runs."""
+        scripts = Scripts(self.mktemp(), wake="echo loading; exec sleep 60")
+        ended = scripts.run()
+        await until(lambda: scripts.runner.output("llama", Hook.WAKE) == "loading\n")
+        scripts.runner.stop("llama")
+        await ended
+
+    async def test_sixty_four_kibibytes(self) -> None:
+        """Of a long output the last 64 KiB can be asked for, of which the result has 20 lines."""
+        wake = "i=0; while [ $i -lt 9000 ]; do echo $i ........; i=$((i+1)); done"
+        scripts = Scripts(self.mktemp(), wake=wake)
+        result = await scripts.run()
+        whole = "".join(f"{number} ........\n" for number in range(9000))
+        self.assertEqual(scripts.runner.output("llama", Hook.WAKE), whole[-KEPT:])
+        self.assertEqual(result.output, "\n".join(whole.splitlines()[-20:]))
+
+    async def test_gigabyte(self) -> None:
+        """A hook that prints without end fills neither the disk nor the memory, nor holds us up."""
+        clock = VirtualClock()
+        wake = 'echo $$ > "$LLMUX_STATE_DIR/pid"; exec yes $(head -c 900 /dev/zero | tr "\\0" x)'
+        scripts = Scripts(self.mktemp(), clock, wake=wake)
+        ended = scripts.run()
+        await until(lambda: scripts.output.size() > LONGEST)
+        printed = 0
+        while printed < 1_000_000_000:
+            os.kill(scripts.pid(), signal.SIGSTOP)  # so that it can be said what llmux has done
+            await until(lambda: stopped(scripts.pid()))
+            printed += scripts.output.size()
+            tracemalloc.start()
+            clock.advance(0.2)  # llmux looks
+            grown = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            self.assertLess(grown, 16 * KEPT)
+            self.assertLessEqual(scripts.output.size(), LONGEST)
+            os.kill(scripts.pid(), signal.SIGCONT)
+            await deferLater(reactor, 0.02)
+        self.assertLessEqual(len(scripts.runner.output("llama", Hook.WAKE)), KEPT)
+        scripts.runner.stop("llama")
+        while not ended.called:
+            clock.advance(0.1)
+            await deferLater(reactor, 0.01)
+        self.assertTrue((await ended).stopped)
+
+    async def test_log_is_not_flooded(self) -> None:
+        """Of lines without number the log gets the last, and a word about the others."""
+        seen: list[LogEvent] = []
+        logger = make_logger(level="debug", observer=seen.append)
+        before = HookProcess._log
+        self.addCleanup(setattr, HookProcess, "_log", before)
+        HookProcess._log = logger
+        await Scripts(self.mktemp(), VirtualClock(), wake="yes | head -n 2000; echo last").run()
+        lines = [event["line"] for event in seen]  # of the one look at its end
+        self.assertEqual(lines, ["[1501 lines are left out here]", *["y"] * 499, "last"])
+
+    async def test_file_that_cannot_be_read(self) -> None:
+        """A hook whose output cannot be read or cut, though written, is as good as it is."""
+        wake = 'rm "$LLMUX_STATE_DIR/hooks.log"; mkdir "$LLMUX_STATE_DIR/hooks.log"; sleep 0.5'
+        scripts = Scripts(self.mktemp(), wake=wake)
+        result = await scripts.run()
+        self.assertEqual((result.success, result.output), (True, ""))
+
+
+class StopTests(ProcessTests):
+    """Hooks that nobody needs any more."""
+
+    async def test_whole_group(self) -> None:
+        """A hook that is stopped is ended with all that it started in its group."""
+        wake = 'sleep 60 & echo $! > "$LLMUX_STATE_DIR/pid"; touch "$LLMUX_STATE_DIR/ok"; wait'
+        scripts = Scripts(self.mktemp(), wake=wake)
+        ended = scripts.run()
+        await until((scripts.directory / "ok").exists)
+        scripts.runner.stop("another")
+        self.assertTrue(runs(scripts.pid()))
+        scripts.runner.stop("llama")
+        scripts.runner.stop("llama")
+        result = await ended
+        self.assertEqual((result.stopped, result.timed_out, result.success), (True, False, False))
+        await until(lambda: not runs(scripts.pid()))
+
+    async def test_tidies_up(self) -> None:
+        """A hook that exits 0 when it is stopped has not done what it is for."""
+        wake = "trap 'echo tidy; exit 0' TERM; echo ok; sleep 60 & wait"
+        scripts = Scripts(self.mktemp(), wake=wake)
+        ended = scripts.run()
+        await until(lambda: scripts.output.size())
+        scripts.runner.stop("llama")
+        result = await ended
+        self.assertEqual((result.exit_code, result.stopped, result.success), (0, True, False))
+        self.assertEqual(result.output, "ok\ntidy")
+
+    async def test_all_hooks_of_a_model(self) -> None:
+        """All hooks of a model that run are stopped."""
+        scripts = Scripts(self.mktemp(), wake="exec sleep 60", alive="exec sleep 60")
+        ended = [scripts.run(), scripts.run(Hook.ALIVE)]
+        scripts.runner.stop("llama")
+        self.assertEqual([(await each).stopped for each in ended], [True, True])
+
+
+class ReloadTests(ProcessTests):
+    """Configurations that change while llmux runs."""
+
+    async def test_new_scripts(self) -> None:
+        """A model's scripts and deadlines are the new ones from the next hook on."""
+        wait = 'while [ ! -e "$LLMUX_STATE_DIR/go" ]; do sleep 0.02; done'
+        scripts = Scripts(self.mktemp(), wake=f"{wait}; echo old $LLMUX_DEADLINE")
+        ended = scripts.run()
+        scripts.runner.configure(
+            model_config("llama", wake="echo new $LLMUX_DEADLINE", alive="true",
+                         wake_timeout_secs=5.0)
+        )  # fmt: skip
+        await scripts.run()
+        (scripts.directory / "go").touch()
+        self.assertTrue((await ended).success)
+        self.assertEqual(scripts.printed(), "new 5\nold 600\n")
+        self.assertTrue(scripts.runner.has("llama", Hook.ALIVE))
+
+    async def test_new_model(self) -> None:
+        """A model that is new has hooks from now on."""
+        scripts = Scripts(self.mktemp())
+        self.assertFalse(scripts.runner.has("qwen", Hook.WAKE))
+        scripts.runner.configure(model_config("qwen", wake="true"))
+        self.assertTrue((await scripts.runner.run(call(model="qwen"))).success)
+
+    async def test_removed_model(self) -> None:
+        """A model that is removed has no hooks any more; one that runs goes on to its end."""
+        scripts = Scripts(self.mktemp(), wake="exec sleep 60")
+        ended = scripts.run()
+        scripts.runner.forget("llama")
+        self.assertFalse(scripts.runner.has("llama", Hook.WAKE))
+        result = await scripts.run()
+        self.assertEqual(result.describe(), "could not be run: there is no such hook")
+        self.assertEqual(scripts.runner.output("llama", Hook.WAKE), "")
+        self.assertNoResult(ended)
+        scripts.runner.stop("llama")
+        self.assertTrue((await ended).stopped)
+        scripts.runner.forget("llama")
+
+
+class ShortageTests(ProcessTests):
+    """No descriptors, no memory, no disk: a failed hook, and nothing left behind."""
+
+    async def test_nothing_can_be_spawned(self) -> None:
+        """Where nothing can be spawned a hook has failed, it is said what to do, nothing leaks."""
+        told: list[object] = []
+        for number, remedy in ((11, "ulimit -u"), (12, "no memory left"), (24, "LimitNOFILE=")):
+            config = model_config("llama", alive="true")
+            processes: Any = NoProcesses(number)
+            runner = HookRunner(
+                processes,
+                reactor,
+                {"llama": config},
+                Path(self.mktemp()),
+                lambda *a: told.append(a),
+            )
+            before = descriptors()
+            for hook in (Hook.WAKE, Hook.ALIVE):
+                result = await runner.run(call(hook))
+                self.assertFalse(result.success)
+                self.assertIn(os.strerror(number), result.describe())
+                self.assertIn(remedy, result.describe())
+            self.assertEqual(descriptors(), before)
+            self.assertEqual((told, runner.output("llama", Hook.WAKE)), ([], ""))
+            runner.stop("llama")
+
+    async def test_script_that_no_system_takes(self) -> None:
+        """A script that cannot be handed over is a failed hook, too."""
+        for script in ("echo \0", "x" * 10_000_000):
+            before = descriptors()
+            result = await Scripts(self.mktemp(), wake=script).run()
+            self.assertIn("could not be run: ", result.describe())
+            self.assertEqual(descriptors(), before)
+
+    def test_few_descriptors(self) -> None:
+        """With however few descriptors left, a hook runs or fails with a word, and leaves none."""
+        directory = str(Path(self.mktemp()).absolute())
+        child = python(FEW_DESCRIPTORS, directory)
+        said, _ = child.communicate()
+        self.assertEqual(child.returncode, 0)
+        outcomes = [line.split(" ", 1)[1] for line in said.splitlines()]
+        self.assertEqual(len(outcomes), 12)
+        self.assertIn("too many files open", outcomes[0])
+        self.assertEqual(outcomes[-1], "exited with status 0")
+
+
+def stopped(pid: int) -> bool:
+    """Tell whether a process has been stopped by a signal."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+FEW_DESCRIPTORS = """
+import os, resource, sys
+from pathlib import Path
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from llmux.hooks.contract import Hook
+from llmux.hooks.runner import HookRunner
+from llmux.test.fakes import model_config
+from llmux.test.hook_contract import call
+
+async def main():
+    config = model_config("llama", wake="true")
+    runner = HookRunner(reactor, reactor, {"llama": config}, Path(sys.argv[1]))
+    assert (await runner.run(call())).success
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    for left in range(12):
+        taken = []
+        try:
+            while True:
+                taken.append(os.dup(1))
+        except OSError:
+            pass
+        for _ in range(left):
+            os.close(taken.pop())
+        result = await runner.run(call())
+        room = 0
+        try:
+            while True:
+                taken.append(os.dup(1))
+                room += 1
+        except OSError:
+            pass
+        assert room == left, (room, left)
+        for descriptor in taken:
+            os.close(descriptor)
+        print(left, result.describe(), flush=True)
+        try:
+            os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            pass
+        else:
+            raise AssertionError("a process is left")
+
+def begin():
+    Deferred.fromCoroutine(main()).addErrback(failed).addBoth(lambda _: reactor.stop())
+
+def failed(failure):
+    status.append(1)
+    failure.printTraceback()
+
+status = []
+reactor.callWhenRunning(begin)
+reactor.run()
+sys.exit(len(status))
+"""
+
+
+def descriptors() -> int:
+    """Say how many files this process has open."""
+    return len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
+
+
+class NoProcesses:
+    """
+    Cannot start a process.
+
+    :param number: the error that it meets.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def spawnProcess(self, *arguments: object, **settings: object) -> None:  # noqa: N802  # Twisted's
+        """Fail."""
+        raise OSError(self._number, os.strerror(self._number))
 
 
 class DeadlineTests(ProcessTests):

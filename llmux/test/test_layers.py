@@ -24,10 +24,10 @@ LAYERS = (
     # what each can be had alone
     (
         "budget", "descriptors", "document", "envelope", "events", "hooks.contract", "hooks.output",
-        "logs", "metrics", "policy", "statedir",
+        "lock", "logs", "metrics", "policy", "statedir",
     ),
-    # what the user says
-    ("config readers schema settings",),
+    # what the user says, and what a restart must know
+    ("config readers schema settings", "journal"),
     # HTTP as it comes in
     ("server",),
     # one model

@@ -99,6 +99,18 @@ class OutputFileTests(OutputTestCase):
             self.assertTrue(self.content().endswith(end))
             self.assertEqual(self.output.size(), len(MARK) + KEPT)
 
+    def test_cut_while_it_grows(self) -> None:
+        """However fast it grows while it is cut, no more of it is read than is kept."""
+
+        class Behind(OutputFile):
+            def size(self) -> int:
+                return super().size() - 3 * KEPT  # that much has come since
+
+        output = Behind(self.directory)
+        os.write(self.start(), b"x\n" * (LONGEST // 2 + 2 * KEPT))
+        self.assertTrue(output.cut())
+        self.assertLessEqual(self.output.size(), len(MARK) + KEPT)
+
     def test_writers_go_on(self) -> None:
         """Whoever has it open goes on printing at its new end."""
         writer = self.start()
@@ -142,6 +154,31 @@ class FollowerTests(OutputTestCase):
         self.assertEqual(follower.lines(last=True), ["done"])
         self.assertEqual(follower.lines(last=True), [])
 
+    def test_text(self) -> None:
+        """The end of what was printed since it began is kept, and no more than that."""
+        writer = self.start()
+        os.write(writer, b"earlier\n")
+        follower = Follower(self.output)
+        self.assertEqual(follower.text(), "")
+        os.write(writer, b"1\n\xc3\xa4\nunfinished")
+        follower.lines()
+        self.assertEqual(follower.text(), "1\n\u00e4\nunfinished")
+        os.write(writer, b"x" * KEPT)
+        follower.lines()
+        self.assertEqual(follower.text(), "x" * KEPT)
+
+    def test_unreadable(self) -> None:
+        """A file that cannot be looked at is followed from its end when it can."""
+        output = OutputFile(self.directory / ("x" * 300))  # no system has such a name
+        follower = Follower(output)
+        self.assertRaises(OSError, follower.lines)
+        output.path = self.output.path
+        writer = self.start()
+        os.write(writer, b"earlier\n")
+        self.assertEqual(follower.lines(), [])
+        os.write(writer, b"now\n")
+        self.assertEqual(follower.lines(), ["now"])
+
     def test_no_file(self) -> None:
         """Before the file is there, and when it was removed, there are no lines."""
         follower = Follower(self.output)
@@ -183,6 +220,7 @@ class FollowerTests(OutputTestCase):
         os.truncate(self.output.path, LONGEST)
         os.write(writer, b"\nbefore\n")
         self.assertEqual(follower.lines()[-1], "before")
+        follower.cut()
         self.assertEqual(self.content(), MARK + b"before\n")
         os.write(writer, b"after\n")
         self.assertEqual(follower.lines(), ["after"])

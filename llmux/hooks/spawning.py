@@ -1,0 +1,143 @@
+"""
+How a hook's process is made: its command, its environment, its descriptors, its gate.
+
+A script that changes something must not begin before the journal knows its process: were llmux
+killed in between, nobody would wait for it, or end it, afterwards.  So its shell waits at a gate,
+which is a pipe for its stdin, and the script begins when a line has come through.  If llmux has
+gone instead, the pipe has ended, and so does the shell.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from twisted.internet.interfaces import IReactorProcess
+
+from llmux.config import ModelConfig
+from llmux.hooks.contract import HookCall
+from llmux.hooks.output import OutputFile
+from llmux.hooks.process import HookProcess
+
+_SH = b"/bin/sh"
+# Where there is no setsid(1), as on macOS, Python does the same in some ten milliseconds.
+_SETSID = "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"
+# The line is what the variable holds already, so that the script finds no trace of it.
+_GATE = b'IFS= read -r LLMUX_HOOK && exec "$@" </dev/null'
+
+_NOT_INHERITED = (
+    "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES",
+)  # fmt: skip  # what systemd tells llmux alone: a server that took it for itself would answer it
+
+_REMEDIES = {
+    errno.EMFILE: "llmux has too many files open: raise its limit (ulimit -n, LimitNOFILE=)",
+    errno.ENFILE: "the machine has too many files open (fs.file-max)",
+    errno.EAGAIN: "no more processes are allowed (ulimit -u, TasksMax=)",
+    errno.ENOMEM: "the machine has no memory left for another process",
+    errno.ENOSPC: "the disk of state_dir is full",
+}
+
+
+def spawn(
+    processes: IReactorProcess,
+    process: HookProcess,
+    script: str,
+    environment: Mapping[bytes, bytes],
+    output: OutputFile,
+    record: Callable[[], None] | None,
+) -> None:
+    """
+    Start a hook's process.
+
+    :param processes: spawns.
+    :param process: watches over it.
+    :param script: what ``sh -c`` gets.
+    :param environment: all of it.
+    :param output: takes what it prints.
+    :param record: called when the process is there, before the script begins; ``None`` if it need
+        not wait for anything.
+    :raises OSError: if it cannot be started; nothing is left behind then.
+    """
+    with ExitStack() as done:
+        command = [*_session_command(), _SH, b"-c"]
+        if record is None:
+            stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        else:
+            command += [_GATE, b"sh", _SH, b"-c"]
+            stdin, gate = os.pipe()  # nobody inherits them unasked
+            done.callback(os.close, gate)
+        done.callback(os.close, stdin)
+        stdout = output.open()
+        done.callback(os.close, stdout)
+        processes.spawnProcess(
+            process,
+            command[0],
+            [*command, _encoded(script)],
+            env=environment,
+            childFDs={0: stdin, 1: stdout, 2: stdout},
+        )
+        if record is not None:
+            record()
+            os.write(gate, process.call.hook.value.encode("ascii") + b"\n")
+
+
+def hook_environment(
+    config: ModelConfig, call: HookCall, deadline: float, directory: Path
+) -> dict[bytes, bytes]:
+    """
+    Give a hook's environment: llmux's own, without what is meant for llmux alone, and what a script
+    could want to know.
+
+    :param deadline: seconds that it may take.
+    :param directory: the model's own.
+    """
+    told = {
+        "LLMUX_MODEL": call.model,
+        "LLMUX_HOOK": call.hook.value,
+        "LLMUX_PORT": str(config.backend.port),
+        "LLMUX_URL": config.backend.url,
+        "LLMUX_FROM": call.source,
+        "LLMUX_TO": call.target,
+        "LLMUX_REASON": call.reason.value,
+        "LLMUX_DEADLINE": _plain(deadline),
+        "LLMUX_STATE_DIR": str(directory),
+    }
+    environment = dict(os.environb)
+    for name in _NOT_INHERITED:
+        environment.pop(name.encode("ascii"), None)
+    environment.update((name.encode("ascii"), _encoded(value)) for name, value in told.items())
+    return environment
+
+
+def explain(error: OSError | ValueError) -> str:
+    """Say why a hook could not be started, and what to do, as far as that is known."""
+    remedy = _REMEDIES.get(error.errno or 0) if isinstance(error, OSError) else None
+    return f"{error}; {remedy}" if remedy else str(error)
+
+
+def _encoded(text: str) -> bytes:
+    """Write text as the configuration has it, in UTF-8, whatever this process's locale is."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _plain(seconds: float) -> str:
+    """Write a duration without an exponent, for shells: ``600``, ``2.5``."""
+    return f"{seconds:.3f}".rstrip("0").rstrip(".")
+
+
+def _session_command() -> list[bytes]:
+    """
+    Give the command that starts another one in a session of its own.
+
+    A session is a process group too, so that a hook can be ended with all that it started; and the
+    terminal's Ctrl-C, meant for llmux, does not reach the servers that hooks leave running.
+    """
+    setsid = shutil.which("setsid")
+    if setsid is not None:
+        return [os.fsencode(setsid)]
+    return [os.fsencode(sys.executable), b"-I", b"-S", b"-c", os.fsencode(_SETSID)]

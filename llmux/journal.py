@@ -1,0 +1,272 @@
+"""
+What a restart must know: which models held what, which hooks ran, and what was learnt.
+
+One JSON file, replaced as a whole each time.  It is not forced to the disk (no fsync): a process
+that is killed loses nothing by that, and after a power cut nothing is awake anyway.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import attrs
+
+from llmux.events import Events
+from llmux.hooks.contract import Hook, Leftover, ProcessId
+
+FILENAME = "journal.json"
+VERSION = 1
+"""The format; a file of a later one is not read."""
+
+
+@attrs.frozen
+class ModelRecord:
+    """
+    What is known of one model.
+
+    :param state: the value of its :class:`~llmux.states.State`.
+    :param asked_at: when it was last asked for, in seconds of the wall clock, as it has to be
+        compared over restarts; 0 if it never was.
+    :param agreed: the text of the ``alive`` hook that has agreed at least once, if one has.
+    """
+
+    state: str
+    asked_at: float = 0.0
+    agreed: str | None = None
+
+
+@attrs.frozen
+class Memory:
+    """
+    All that a journal holds.
+
+    :param models: by name.
+    :param hooks: those that were running.
+    :param costs: what switches cost, see :meth:`llmux.costs.SwitchCosts.as_json`.
+    :param policy: what the policy has learnt.
+    """
+
+    models: Mapping[str, ModelRecord] = attrs.Factory(dict)
+    hooks: tuple[Leftover, ...] = ()
+    costs: Mapping[str, object] = attrs.Factory(dict)
+    policy: Mapping[str, object] = attrs.Factory(dict)
+
+
+class Journal:
+    """
+    Keeps a :class:`Memory` in a file.
+
+    A write that fails raises nothing, for requests can be served without a journal.  It is told
+    once.
+
+    :param directory: holds the file, which is its owner's alone.
+    :param events: told of what goes wrong with it.
+    """
+
+    def __init__(self, directory: Path, events: Events) -> None:
+        self._path = directory / FILENAME
+        self._events = events
+        self._models: Mapping[str, ModelRecord] = {}
+        self._hooks: dict[tuple[str, Hook], Leftover] = {}
+        self._costs: Mapping[str, object] = {}
+        self._policy: Mapping[str, object] = {}
+        self._written: bytes | None = None
+        self._failing = False
+
+    def read(self) -> Memory:
+        """
+        Take in what an earlier llmux has left.
+
+        Its hooks count as running until :meth:`hook_ended` says otherwise.
+
+        :returns: nothing known if there is no journal, or none that can be used; that one is moved
+            aside.
+        """
+        try:
+            content = self._path.read_bytes()
+            memory = _decode(content)
+        except FileNotFoundError:
+            return Memory()
+        except (OSError, ValueError) as error:
+            self._set_aside(str(error))
+            return Memory()
+        self._models, self._costs, self._policy = memory.models, memory.costs, memory.policy
+        self._hooks = {(hook.model, hook.hook): hook for hook in memory.hooks}
+        self._written = content
+        return memory
+
+    def hook_began(self, leftover: Leftover) -> None:
+        """Note a hook whose process is there and whose script has not begun yet."""
+        self._hooks[leftover.model, leftover.hook] = leftover
+        self._write()
+
+    def hook_ended(self, model: str, hook: Hook) -> None:
+        """Note that nothing is left of a hook."""
+        self._hooks.pop((model, hook), None)
+        self._write()
+
+    def save(
+        self,
+        models: Mapping[str, ModelRecord],
+        costs: Mapping[str, object],
+        policy: Mapping[str, object],
+    ) -> None:
+        """
+        Note all but the hooks.
+
+        :param models: by name, all that are to be remembered.
+        :param costs: plain JSON values.
+        :param policy: plain JSON values.
+        """
+        self._models, self._costs, self._policy = dict(models), costs, policy
+        self._write()
+
+    def _write(self) -> None:
+        content = _encode(
+            Memory(self._models, tuple(self._hooks.values()), self._costs, self._policy)
+        )
+        if content == self._written and not self._failing:
+            return
+        try:
+            self._replace(content)
+        except OSError as error:
+            if not self._failing:
+                self._events.journal_failed(str(self._path), str(error))
+            self._failing = True
+            return
+        self._written = content
+        if self._failing:
+            self._failing = False
+            self._events.journal_written(str(self._path))
+
+    def _replace(self, content: bytes) -> None:
+        new = self._path.with_suffix(".new")  # always the same: one that a kill left is used again
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            with open(os.open(new, flags, 0o600), "wb") as file:
+                file.write(content)
+            os.replace(new, self._path)
+        except OSError:
+            with suppress(OSError):
+                new.unlink()
+            raise
+
+    def _set_aside(self, why: str) -> None:
+        aside = self._path.with_suffix(".json.broken")
+        try:
+            os.replace(self._path, aside)
+        except OSError as error:
+            kept = f"it could not be moved out of the way ({error})"
+        else:
+            kept = f"it is {aside.name} now"
+        self._events.journal_unreadable(str(self._path), why, kept)
+
+
+def _encode(memory: Memory) -> bytes:
+    document = {
+        "version": VERSION,
+        "models": {name: attrs.asdict(record) for name, record in memory.models.items()},
+        "hooks": [
+            {
+                "model": each.model,
+                "hook": each.hook.value,
+                "pid": each.process.pid,
+                "started": each.process.started,
+                "boot": each.process.boot,
+                "deadline": each.deadline,
+            }
+            for each in memory.hooks
+        ],
+        "costs": memory.costs,
+        "policy": memory.policy,
+    }
+    # in ASCII, for scripts may hold bytes that are no UTF-8
+    return json.dumps(document, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _decode(content: bytes) -> Memory:
+    """
+    Read a journal; keys that it does not know, it leaves out.
+
+    :raises ValueError: if it is none, or one of a later format.
+    """
+    try:
+        document = _mapping(json.loads(content))
+        version = _integer(document["version"], 1)
+        if version > VERSION:
+            raise ValueError(f"its format {version} is that of a later llmux")
+        hooks = document.get("hooks", [])
+        if not isinstance(hooks, list):
+            raise ValueError("its hooks are no list")
+        return Memory(
+            models={
+                name: _record(_mapping(value))
+                for name, value in _mapping(document.get("models", {})).items()
+            },
+            hooks=tuple(_leftover(_mapping(hook)) for hook in hooks),
+            costs=_mapping(document.get("costs", {})),
+            policy=_mapping(document.get("policy", {})),
+        )
+    except KeyError as error:
+        raise ValueError(f"it lacks {error}") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _record(found: Mapping[str, object]) -> ModelRecord:
+    agreed = found.get("agreed")
+    return ModelRecord(
+        state=_text(found["state"]),
+        asked_at=_seconds(found.get("asked_at", 0.0)),
+        agreed=None if agreed is None else _text(agreed),
+    )
+
+
+def _leftover(found: Mapping[str, object]) -> Leftover:
+    return Leftover(
+        model=_text(found["model"]),
+        hook=Hook(found["hook"]),
+        process=ProcessId(
+            pid=_integer(found["pid"], 2),  # 0 and less are no process, and 1 is never a hook
+            started=_integer(found["started"], 0),
+            boot=_text(found["boot"]),
+        ),
+        deadline=_seconds(found["deadline"]),
+    )
+
+
+def _mapping(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ValueError(f"there is no object where one belongs, but {_shown(value)}")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"there is no text where some belongs, but {_shown(value)}")
+    return value
+
+
+def _integer(value: object, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{_shown(value)} is no whole number from {least} on")
+    return value
+
+
+def _seconds(value: object) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value < math.inf:  # type: ignore[operator]  # it is a number
+        raise ValueError(f"{_shown(value)} is no number of seconds")
+    try:
+        return float(value)  # type: ignore[arg-type]  # it is a number
+    except OverflowError as error:
+        raise ValueError("a number of seconds is too large") from error
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:50]
