@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import attrs
 
+from llmux.addresses import read_ip
 from llmux.document import read_document
 from llmux.errors import ConfigError, Problem
 from llmux.policy import POLICIES
@@ -287,19 +288,7 @@ def _is_here(host: str) -> bool:
     host = host.lower().rstrip(".")
     if host in ("", "localhost", "ip6-localhost", "ip6-loopback", socket.gethostname().lower()):
         return True
-    address = _address(host)
+    address = read_ip(host)
     if isinstance(address, ipaddress.IPv6Address):
         address = address.ipv4_mapped or address
     return address is not None and (address.is_loopback or address.is_unspecified)
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Read an address in any spelling that a connection could be made with."""
-    try:
-        return ipaddress.IPv4Address(socket.inet_aton(host))  # 127.1 and 0x7f000001, too
-    except OSError:
-        pass
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None

@@ -184,6 +184,38 @@ class Events:
             duration_secs=round(seconds, 3),
         )
 
+    def operator_asked(self, *, order: str, model: str, client: str, request_id: str) -> None:
+        """
+        Log an order of an operator's.
+
+        :param order: ``wake``, ``sleep``, ``kill`` or ``reload``.
+        :param model: the name that the operator gave; empty for ``reload``.
+        :param client: the address that it came from; ``unix``: a UNIX socket.
+        """
+        self.log.info(
+            f"an operator at {{client}} orders: {_order(model)} ({{request_id}})",
+            event="operator_asked",
+            order=order,
+            model=_shown(model),
+            client=client,
+            request_id=request_id,
+        )
+
+    def operator_answered(
+        self, *, order: str, model: str, status: int, seconds: float, request_id: str
+    ) -> None:
+        """Log what became of an order: 200, or the status of an error."""
+        self.log.info(
+            f"the order {_order(model)} ended with {{status}} after {{duration_secs}} s"
+            " ({request_id})",
+            event="operator_answered",
+            order=order,
+            model=_shown(model),
+            status=status,
+            duration_secs=round(seconds, 3),
+            request_id=request_id,
+        )
+
     def connections_limited(self, wanted: int, allowed: int, open_files: int) -> None:
         """Log that fewer clients can be connected at once than the configuration says."""
         self.log.warn(
@@ -235,6 +267,11 @@ class Events:
             event="policy_unsettled",
             policy=policy,
         )
+
+
+def _order(model: str) -> str:
+    """Give the part of a sentence that says an order, with its model if it is about one."""
+    return "{order} {model}" if model else "{order}"
 
 
 def _shown(text: str) -> str:

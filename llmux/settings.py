@@ -92,6 +92,8 @@ DEFAULT_BLOCKED_PATHS = (
     "/lora-adapters",
     "/tools",
     "/cors-proxy",
+    # Another llmux: puts models to sleep and ends them, shows what hooks print.
+    "/llmux",
 )
 """Paths that control an inference server rather than ask its model."""
 

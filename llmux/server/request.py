@@ -46,8 +46,8 @@ class RelayRequest(Request):
 
     @property
     def client_host(self) -> str:
-        """The client's address."""
-        host: str = self.getClientAddress().host
+        """The client's address; ``unix`` where it is a UNIX socket."""
+        host: str = getattr(self.getClientAddress(), "host", "unix")
         return host
 
     def begin(self, line: RequestLine, arrived: float) -> None:

@@ -14,7 +14,9 @@ from zope.interface import implementer
 from llmux.config import Backend, ModelConfig
 from llmux.hooks.contract import Hook, HookCall, HookResult, IHookRunner, Leftover
 from llmux.lifecycle import Model
+from llmux.operator import IOperator, OrderRefused
 from llmux.policy import ISwitchPolicy, PolicyContext, PolicyDecision
+from llmux.test.statuses import a_status
 from llmux.waiting import WaitingRoom
 
 
@@ -188,3 +190,53 @@ class ScriptedPolicy:
 
     def learn(self, learnt: Mapping[str, object]) -> None:
         """See :meth:`ISwitchPolicy.learn`."""
+
+
+@implementer(IOperator)
+class FakeOperator:
+    """
+    Does nothing: an order has been carried out when the test says so.
+
+    :param outputs: what hooks have printed, by model and hook.
+    :ivar document: the status that it tells.
+    :ivar orders: every order, in order, as ``order model``.
+    :ivar pending: what the test fires, for each order.
+    """
+
+    def __init__(self, outputs: Mapping[tuple[str, str], str] | None = None) -> None:
+        self.document = a_status()
+        self.orders: list[str] = []
+        self.pending: list[Deferred[Any]] = []
+        self._outputs = outputs or {}
+
+    def status(self) -> dict[str, object]:
+        """See :meth:`IOperator.status`."""
+        return self.document
+
+    def wake(self, model: str) -> Deferred[str]:
+        """See :meth:`IOperator.wake`."""
+        return self._order(f"wake {model}")
+
+    def sleep(self, model: str) -> Deferred[str]:
+        """See :meth:`IOperator.sleep`."""
+        return self._order(f"sleep {model}")
+
+    def kill(self, model: str) -> Deferred[str]:
+        """See :meth:`IOperator.kill`."""
+        return self._order(f"kill {model}")
+
+    def reload(self) -> Deferred[dict[str, object]]:
+        """See :meth:`IOperator.reload`."""
+        return self._order("reload")
+
+    def output(self, model: str, hook: str) -> str:
+        """See :meth:`IOperator.output`."""
+        if (model, hook) not in self._outputs:
+            raise OrderRefused(404, f"Model not found: {model}")
+        return self._outputs[model, hook]
+
+    def _order(self, order: str) -> Deferred[Any]:
+        self.orders.append(order)
+        done: Deferred[Any] = Deferred()
+        self.pending.append(done)
+        return done

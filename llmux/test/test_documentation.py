@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -18,7 +19,9 @@ from llmux.config import (
     ModelSettings,
     Shutdown,
 )
+from llmux.overview import render
 from llmux.server.refusals import Refusal
+from llmux.test.statuses import STATUS, faults
 from llmux.test.test_config import load
 from llmux.test.test_schema import complaints
 
@@ -154,6 +157,41 @@ class ProxyingPageTests(SynchronousTestCase):
             start = f"{refusal.status}     {refusal.message}"
             self.assertEqual(len([row for row in rows if row.startswith(start)]), 1, refusal)
         self.assertEqual(len(rows), len(Refusal))
+
+
+class OperatingPageTests(SynchronousTestCase):
+    """The page about operating knows every field of the status document."""
+
+    if not DOCS.is_dir():
+        skip = "there is no documentation: this is not a checkout"
+
+    def setUp(self) -> None:
+        """Read the page."""
+        self.page = (DOCS / "operating.rst").read_text("utf-8")
+
+    def test_example(self) -> None:
+        """The example has all fields, and they hold what they should; it is shown in 80 columns."""
+        document = json.loads(below(self.page, ".. code-block:: json"))
+        self.assertEqual(faults(document), [])
+        self.assertTrue(document["switch"] and document["orders"] and document["costs"]["pairs"])
+        self.assertLessEqual(max(map(len, render(document, 80).splitlines())), 80)
+
+    def test_every_field(self) -> None:
+        """Every field is explained."""
+        text = self.page.partition("All fields are always there.")[2]
+        missing = [name for name in field_names(STATUS) if f"``{name}``" not in text]
+        self.assertEqual(missing, [])
+
+
+def field_names(shape: object) -> Iterator[str]:
+    """Give the names of all fields of a shape."""
+    if isinstance(shape, dict):
+        for name, inner in shape.items():
+            if name != "?":
+                yield name
+            yield from field_names(inner)
+    elif isinstance(shape, list):
+        yield from field_names(shape[0])
 
 
 def below_heading(page: str, heading: str) -> list[str]:

@@ -30,6 +30,8 @@ NEW = {
         " queue_secs first_byte_secs duration_secs"
     ),
     "own_path_asked": "request_id method path status duration_secs",
+    "operator_asked": "order model client request_id",
+    "operator_answered": "order model status duration_secs request_id",
     "connections_limited": "wanted allowed open_files",
     "journal_failed": "path error",
     "journal_written": "path",
@@ -80,6 +82,8 @@ def log_everything(events: Events) -> None:
     events.own_path_asked(
         request_id="r2", method="GET", path="/health", status=200, seconds=0.00149
     )
+    events.operator_asked(order="wake", model="b", client="127.0.0.1", request_id="r3")
+    events.operator_answered(order="wake", model="b", status=200, seconds=12.34567, request_id="r3")
     events.connections_limited(10000, 6624, 20000)
     events.journal_failed("/s/journal.json", "No space left on device")
     events.journal_written("/s/journal.json")
@@ -145,6 +149,13 @@ class EventsTests(SynchronousTestCase):
                 "request_id": "r2", "method": "GET", "path": "/health", "status": 200,
                 "duration_secs": 0.001,
             },
+            "operator_asked": {
+                "order": "wake", "model": "b", "client": "127.0.0.1", "request_id": "r3",
+            },
+            "operator_answered": {
+                "order": "wake", "model": "b", "status": 200, "duration_secs": 12.346,
+                "request_id": "r3",
+            },
             "connections_limited": {"wanted": 10000, "allowed": 6624, "open_files": 20000},
             "journal_failed": {"path": "/s/journal.json", "error": "No space left on device"},
             "journal_written": {"path": "/s/journal.json"},
@@ -193,6 +204,8 @@ class EventsTests(SynchronousTestCase):
                 "request_ended": "POST /v1/chat/completions for b: 200, complete after 50.0 s"
                 " (41.2 s waiting, 14 bytes in, 5 out, r1)",
                 "own_path_asked": "GET /health: 200 after 0.001 s (r2)",
+                "operator_asked": "an operator at 127.0.0.1 orders: wake b (r3)",
+                "operator_answered": "the order wake b ended with 200 after 12.346 s (r3)",
                 "connections_limited": "6624 clients can be connected at once, not 10000: a process"
                 " may have 20000 open files here; raise its hard limit (ulimit -Hn, LimitNOFILE=)",
                 "journal_failed": "the journal /s/journal.json cannot be written: No space left on"
@@ -204,6 +217,12 @@ class EventsTests(SynchronousTestCase):
                 " it is asked again at the next event",
             },
         )
+
+    def test_an_order_without_a_model(self) -> None:
+        """An order that is about all models names none."""
+        events, seen = record()
+        events.operator_asked(order="reload", model="", client="unix", request_id="r1")
+        self.assertEqual(formatEvent(seen[0]), "an operator at unix orders: reload (r1)")
 
     def test_a_hook_that_did_not_exit(self) -> None:
         """A hook that printed nothing and has no exit status is told without them."""

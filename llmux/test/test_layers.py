@@ -24,10 +24,10 @@ LAYERS = (
     # what each can be had alone
     (
         "budget", "descriptors", "document", "envelope", "events", "hooks.contract", "hooks.output",
-        "lock", "logs", "metrics", "policy", "statedir",
+        "lock", "logs", "metrics", "operator", "policy", "statedir",
     ),
     # what the user says, and what a restart must know
-    ("config readers schema settings", "journal"),
+    ("addresses config readers schema settings", "journal"),
     # HTTP as it comes in
     ("server",),
     # one model
@@ -39,7 +39,7 @@ LAYERS = (
     # all together
     ("service",),
     # the ways in
-    ("cli", "tap"),
+    ("cli ctl overview", "tap"),
     # what embedders import
     ("__init__",),
 )  # fmt: skip
@@ -115,10 +115,14 @@ def read_modules() -> dict[str, Module]:
 MODULES = read_modules()
 
 
-def imported_modules(module: Module) -> set[str]:
-    """Give the modules of llmux that a module imports from."""
+def imported_modules(module: Module, *, top: bool = False) -> set[str]:
+    """
+    Give the modules of llmux that a module imports from.
+
+    :param top: whether to leave out what is imported inside of functions.
+    """
     found = set()
-    for name in module.imports():
+    for name in module.imports(top=top):
         if below(name, "llmux"):
             parts = name.split(".")[1:]
             while parts and ".".join(parts) not in MODULES:  # a name inside of a module
@@ -262,6 +266,19 @@ class RoomTests(SynchronousTestCase):
         ]
         self.assertEqual(importers, [])
         self.assert_only({"tap", "demo.server"}, lambda m: m.uses("twisted.internet.reactor"))
+
+    def test_command_line(self) -> None:
+        """The command that asks a running llmux loads no Twisted, and so answers at once."""
+        seen: set[str] = set()
+        unseen = {"cli"}
+        while unseen:
+            name = unseen.pop()
+            seen.add(name)
+            above = {name.rpartition(".")[0]} - {""}  # a package comes with what is in it
+            unseen |= (imported_modules(MODULES[name], top=True) | above) - seen
+        self.assertIn("overview", seen)
+        users = [name for name in sorted(seen) if MODULES[name].uses("twisted", top=True)]
+        self.assertEqual(users, [], "the command line imports these when it starts")
 
 
 class HouseTests(SynchronousTestCase):

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from http import HTTPStatus  # twisted.web does not know all of them
+from uuid import uuid4
 
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
 from twisted.web.server import Request
 
 from llmux.errors import RequestError
+from llmux.events import Events
+from llmux.server.request import CLIENT_LEFT, RelayRequest
+
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 def answer(request: Request, media_type: str, body: bytes) -> bytes:
@@ -38,3 +46,42 @@ def error_object(error: RequestError) -> dict[str, object]:
     if error.code is not None:
         told["code"] = error.code
     return {"error": told}
+
+
+def send(request: RelayRequest, body: bytes) -> None:
+    """Send an answer outside of Klein, if the client is still there."""
+    if request.channel is not None:
+        request.write(body)
+        request.finish()  # type: ignore[no-untyped-call]  # Twisted's
+
+
+def identify(request: RelayRequest) -> None:
+    """Give a request the name that its client calls it by, if that can be shown, or a new one."""
+    given = request.requestHeaders.getRawHeaders(b"x-request-id", [])
+    if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
+        request.request_id = given[0]
+    else:
+        request.request_id = uuid4().hex.encode("ascii")
+    request.responseHeaders.setRawHeaders(b"X-Request-Id", [request.request_id])
+
+
+def log_own_answer(request: RelayRequest, events: Events, clock: IReactorTime) -> None:
+    """See to it that the answer to a request is logged as one of llmux's own, when it has ended."""
+
+    def log(ending: Failure | None) -> None:
+        own_answer_ended(request, events, clock, CLIENT_LEFT if ending else request.code)
+
+    request.notifyFinish().addBoth(log)
+
+
+def own_answer_ended(
+    request: RelayRequest, events: Events, clock: IReactorTime, status: int
+) -> None:
+    """Log how a request ended that llmux has answered itself."""
+    events.own_path_asked(
+        request_id=request.request_id.decode("ascii"),
+        method=request.method.decode("ascii", "replace"),
+        path=request.path.decode("ascii", "replace"),
+        status=status,
+        seconds=clock.seconds() - request.arrived,
+    )

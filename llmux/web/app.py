@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from urllib.parse import unquote_to_bytes
-from uuid import uuid4
 
 from klein import Klein, KleinRenderable
 from klein.resource import KleinResource
 from twisted.web.iweb import IRequest
+from twisted.web.server import NOT_DONE_YET
 
 from llmux._version import __version__
 from llmux.errors import UnknownModel
 from llmux.metrics import CONTENT_TYPE
-from llmux.server.request import RelayRequest
+from llmux.server.request import CLIENT_LEFT, RelayRequest
 from llmux.states import State
-from llmux.web.answers import answer, error_answer, json_answer
+from llmux.switcher import Switcher
+from llmux.web.admin import NO_FACE, AdminFace, is_operators
+from llmux.web.answers import (
+    answer,
+    error_answer,
+    identify,
+    json_answer,
+    log_own_answer,
+    own_answer_ended,
+    send,
+)
 from llmux.web.exchange import Exchange, House
 
 _RELAY = [b""]
 _ONE_MODEL = b"/v1/models/"
-_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class Web:
@@ -57,9 +65,7 @@ class Web:
     @app.route("/health")
     def tell_health(self, request: RelayRequest) -> bytes:
         """Answer that the process serves, whatever the models do."""
-        states = self._house.switcher.states()
-        awake = sorted(name for name, state in states.items() if state is State.AWAKE)
-        return json_answer(request, {"status": "ok", "version": __version__, "awake": awake})
+        return json_answer(request, health(self._house.switcher))
 
     @app.route("/", branch=True)
     async def relay(self, request: RelayRequest) -> bytes | None:
@@ -74,38 +80,50 @@ class FrontDoor(KleinResource):
     Klein would decode every path, refuse what is not UTF-8 and redirect where a slash is doubled;
     the relay passes targets on as they came, so for it they are all ``/``.
 
+    What is the operator's goes past Klein, which would take an order back when its client leaves,
+    and never to a backend, which may be another llmux.
+
     :param house: what the routes are made of.
+    :param admin: the operator's face, if it is where clients are served.
     """
 
     _OWN = frozenset({b"/v1/models", b"/metrics", b"/health"})
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, admin: AdminFace | None = None) -> None:
         # Klein's app, bound to this object: two apps in one process do not share it
         super().__init__(Web(house).app)
         self._house = house
+        self._admin = admin
 
     def render(self, request: IRequest) -> KleinRenderable:
         """See :meth:`IResource.render`."""
         assert isinstance(request, RelayRequest)
-        request.request_id = take_or_make_id(request)
-        request.responseHeaders.setRawHeaders(b"X-Request-Id", [request.request_id])
+        if is_operators(request.path):
+            self._render_operators(request)
+            return NOT_DONE_YET  # type: ignore[return-value]  # Klein returns it, too
+        identify(request)
         self._house.cors.allow(request.requestHeaders, request.responseHeaders)
         route = self._route(request)
         request.postpath = route.copy()  # Klein takes from it
         if route is not _RELAY:
-            request.notifyFinish().addBoth(lambda _: self._house.events.own_path_asked(
-                request_id=request.request_id.decode("ascii"),
-                method=request.method.decode("ascii"),
-                path=request.path.decode("ascii"),
-                status=request.code,
-                seconds=self._house.clock.seconds() - request.arrived,
-            ))  # fmt: skip
+            log_own_answer(request, self._house.events, self._house.clock)
         return super().render(request)
 
     def abandoned(self, request: RelayRequest) -> None:
         """Account for a request whose client has gone before all of it had come."""
-        request.request_id = take_or_make_id(request)
-        Exchange(self._house, request).abandon()
+        identify(request)
+        if is_operators(request.path):
+            own_answer_ended(request, self._house.events, self._house.clock, CLIENT_LEFT)
+        else:
+            Exchange(self._house, request).abandon()
+
+    def _render_operators(self, request: RelayRequest) -> None:
+        if self._admin is not None:
+            self._admin.render(request)
+            return
+        identify(request)
+        log_own_answer(request, self._house.events, self._house.clock)
+        send(request, error_answer(request, request.refusal or NO_FACE))
 
     def _route(self, request: RelayRequest) -> list[bytes]:
         """Choose a route; Klein sees it instead of the path."""
@@ -118,12 +136,11 @@ class FrontDoor(KleinResource):
         return _RELAY
 
 
-def take_or_make_id(request: RelayRequest) -> bytes:
-    """Choose what a request is called: as its client calls it, if that can be shown."""
-    given = request.requestHeaders.getRawHeaders(b"x-request-id", [])
-    if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
-        return given[0]
-    return uuid4().hex.encode("ascii")
+def health(switcher: Switcher) -> dict[str, object]:
+    """Make what ``/health`` says: the process serves, whatever the models do."""
+    states = switcher.states()
+    awake = sorted(name for name, state in states.items() if state is State.AWAKE)
+    return {"status": "ok", "version": __version__, "awake": awake}
 
 
 def _model_object(name: str) -> dict[str, object]:

@@ -1,0 +1,242 @@
+"""
+Asks a running llmux, from the command line.
+
+It needs nothing but the standard library, so that the answer is there at once.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any, TextIO
+from urllib.parse import quote
+
+import attrs
+
+from llmux.addresses import is_loopback, operators_address
+from llmux.config import Config
+from llmux.errors import LLMuxError
+from llmux.overview import render
+from llmux.settings import Address
+
+DONE, FAILED, NOBODY, INTERRUPTED = 0, 1, 3, 130
+"""Exit statuses: done; refused or failed; nobody answers there; ended by ``Ctrl-C``."""
+
+_CONNECT_SECS = 10.0
+_STATUS_SECS = 30.0  # an order takes as long as it takes; a look must not
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing listens here
+_SECTIONS = {
+    "added": "added",
+    "changed": "changed",
+    "removed": "removed",
+    "needs_restart": "only after a restart",
+}
+
+
+@attrs.frozen
+class Command:
+    """
+    What is asked.
+
+    :param verb: ``status``, ``wake``, ``sleep`` or ``reload``.
+    :param model: whose, if it is about a model.
+    :param as_json: whether the answer is printed as it came.
+    """
+
+    verb: str
+    model: str = ""
+    as_json: bool = False
+
+    @property
+    def is_order(self) -> bool:
+        """Whether something is to be done."""
+        return self.verb != "status"
+
+    @property
+    def path(self) -> str:
+        """Where it is asked."""
+        if not self.model:
+            return f"/llmux/{self.verb}"
+        return f"/llmux/models/{quote(self.model, safe='', errors='surrogateescape')}/{self.verb}"
+
+
+class NoFace(LLMuxError):
+    """The configuration says that nobody can be asked."""
+
+
+class NoAnswer(LLMuxError):
+    """Nobody answers, or not llmux."""
+
+
+def find_address(path: str, port: int | None) -> Address:
+    """
+    Find where the llmux of a configuration is asked.
+
+    :param path: the file.
+    :param port: the port that llmux was started with, if that is not the file's.
+    :raises ConfigError: if the file cannot be read, or is wrong.
+    :raises NoFace: if it says that nobody is to be asked.
+    """
+    config = Config.from_file(path, port=port)
+    address = operators_address(config.admin, config.host, config.port)
+    if address is None:
+        why = (
+            "it says admin.listen: off"
+            if config.admin.off
+            else f"others reach {config.host}:{config.port}, and so it is only where admin.listen"
+            " says; set it, for example to 127.0.0.1:3001, and start llmux anew"
+        )
+        raise NoFace(f"{path}: llmux cannot be asked: {why}")
+    return address
+
+
+def run(command: Command, address: Address, out: TextIO, err: TextIO) -> int:
+    """
+    Ask, and print the answer.
+
+    :param command: what.
+    :param address: where the operator's face is.
+    :param out: gets the answer.
+    :param err: gets what went wrong.
+    :returns: the exit status.
+    """
+    sent = False
+    try:
+        connection = _connect(address)
+        try:
+            _send(connection, command, address)
+            sent = True
+            status, body = _receive(connection, command, address)
+        finally:
+            connection.close()
+    except NoAnswer as error:
+        _say(str(error), err)
+        return NOBODY
+    except KeyboardInterrupt:
+        if sent and command.is_order:
+            _say("llmux: the order stands; llmux status shows what becomes of it", err)
+        return INTERRUPTED
+    return _tell(command, address, status, body, out, err)
+
+
+def _connect(address: Address) -> HTTPConnection:
+    connection = _Connection(address)
+    try:
+        connection.connect()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise NoAnswer(f"llmux does not answer on {address}: {why}; is it running?") from None
+    return connection
+
+
+def _send(connection: HTTPConnection, command: Command, address: Address) -> None:
+    own = address.path is not None or is_loopback(_reachable(address.host))
+    headers = {"Content-Type": "application/json"} if command.is_order else {}
+    headers["Host"] = "localhost" if own else str(address)
+    connection.sock.settimeout(None if command.is_order else _STATUS_SECS)
+    try:
+        connection.request("POST" if command.is_order else "GET", command.path, headers=headers)
+    except OSError as error:
+        raise NoAnswer(f"llmux on {address} takes no requests: {error.strerror}") from None
+
+
+def _receive(connection: HTTPConnection, command: Command, address: Address) -> tuple[int, bytes]:
+    try:
+        response = connection.getresponse()
+        return response.status, response.read()
+    except TimeoutError:
+        raise NoAnswer(f"llmux on {address} says nothing for {_STATUS_SECS:g} s") from None
+    except (OSError, HTTPException):
+        what = "; its log says what became of the order" if command.is_order else ""
+        raise NoAnswer(f"llmux on {address} went away before it had answered{what}") from None
+
+
+class _Connection(HTTPConnection):
+    """A connection to an address, be it of a UNIX socket."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(_reachable(address.host), address.port or None, timeout=_CONNECT_SECS)
+        self._path = address.path
+
+    def connect(self) -> None:
+        """Connect, and notice when the other machine is gone."""
+        if self._path is None:
+            super().connect()
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        else:
+            self.sock = _open_socket(self._path)
+
+
+def _open_socket(path: Path) -> socket.socket:
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        opened.settimeout(_CONNECT_SECS)
+        opened.connect(str(path))
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _reachable(host: str) -> str:
+    """Give an address that can be connected to, where a program listens on all of them."""
+    return _EVERYWHERE.get(host, host)
+
+
+def _tell(
+    command: Command, address: Address, status: int, body: bytes, out: TextIO, err: TextIO
+) -> int:
+    """Print an answer."""
+    try:
+        document = json.loads(body)
+        error = None if status == 200 else _message(document)
+        if command.as_json:
+            text = body.decode()
+        else:
+            text = _in_words(command, document, _columns(out)) if error is None else ""
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        _say(
+            f"what answers on {address} ({status}) is no llmux, or one of another version",
+            err,
+        )
+        return NOBODY
+    if text:
+        _say(text, out)
+    if error is not None:
+        _say(f"llmux: {error}" if "\n" not in error else error, err)
+    return DONE if error is None else FAILED
+
+
+def _message(document: Mapping[str, Any]) -> str:
+    error = document["error"]
+    if error["type"] != "llmux_error":
+        raise ValueError
+    message: str = error["message"]
+    return message
+
+
+def _in_words(command: Command, document: Mapping[str, Any], columns: int | None) -> str:
+    """Say what a good answer says."""
+    if command.verb == "status":
+        return render(document, columns)
+    if command.verb == "reload":
+        told = {words: document[key] for key, words in _SECTIONS.items()}
+        lines = [f"{words}: {', '.join(names)}" for words, names in told.items() if names]
+        return "\n".join(lines) or "nothing has changed"
+    done: str = document["done"]
+    return done
+
+
+def _columns(out: TextIO) -> int | None:
+    """Say how wide the terminal is, if there is one."""
+    return shutil.get_terminal_size().columns if out.isatty() else None
+
+
+def _say(text: str, to: TextIO) -> None:
+    """Print, whatever the terminal can show."""
+    coding = to.encoding or "utf-8"
+    print(text.encode(coding, "backslashreplace").decode(coding), file=to)

@@ -1,0 +1,70 @@
+"""What an operator can ask of a running llmux, whichever way the asking comes."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from zope.interface import Interface
+
+from llmux.errors import RequestError
+
+
+class OrderRefused(RequestError):
+    """
+    What an operator asked for is not done, or did not work.
+
+    :param status: 404: no such model or hook; 409: it cannot be done now, and the message says why;
+        503: it was tried and failed; 400: the new configuration cannot be used.
+    :param message: for the operator; each complaint about a configuration is a line of it.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class IOperator(Interface):
+    """
+    Tells what llmux is doing, and does what an operator wants.
+
+    An order stands once it has been given: nobody cancels these Deferreds, also when whoever gave
+    it has gone.
+    """
+
+    def status() -> dict[str, object]:
+        """Tell everything, as JSON can hold it; the page about operating has every field."""
+
+    def wake(model: str) -> Deferred[str]:
+        """
+        Have a model awake.
+
+        :returns: one sentence that says what was done; fails with :class:`OrderRefused`.
+        """
+
+    def sleep(model: str) -> Deferred[str]:
+        """
+        Have a model asleep, once its requests in flight have ended.
+
+        :returns: one sentence that says what was done; fails with :class:`OrderRefused`.
+        """
+
+    def kill(model: str) -> Deferred[str]:
+        """
+        End a model by its ``kill`` hook, whatever it is doing.
+
+        :returns: one sentence that says what was done; fails with :class:`OrderRefused`.
+        """
+
+    def reload() -> Deferred[dict[str, object]]:
+        """
+        Read the configuration again; a bad one changes nothing.
+
+        :returns: names of models below ``changed``, ``added`` and ``removed``, and key paths below
+            ``needs_restart``; fails with :class:`OrderRefused`, status 400.
+        """
+
+    def output(model: str, hook: str) -> str:
+        """
+        Give the last 64 KiB of what a hook of a model has printed.
+
+        :raises OrderRefused: if there is no such model, or it has no such hook; status 404.
+        """
