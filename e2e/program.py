@@ -8,9 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +45,34 @@ def scratch_environment(directory: Path) -> dict[str, str]:
     }
 
 
+@contextmanager
+def answering() -> Iterator[int]:
+    """Have a server that answers every request with 200; give its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:  # what http.server calls
+            """Answer."""
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, format: str, *words: object) -> None:
+            """Write nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        serving = threading.Thread(target=server.serve_forever, daemon=True)
+        serving.start()
+        try:
+            yield int(server.server_address[1])
+        finally:
+            server.shutdown()
+            serving.join()
+
+
 async def in_thread(function: Any, *arguments: Any, **keywords: Any) -> Any:
     """Call something that blocks without holding up the reactor."""
     called: Deferred[Any] = deferToThread(function, *arguments, **keywords)
@@ -56,6 +88,7 @@ class Program:
     :param environment: the environment.
     :param log: takes what it prints.
     :param cwd: where it runs, if not where the tests do.
+    :param sockets: what is handed over to it, as systemd does.
     """
 
     def __init__(
@@ -65,19 +98,25 @@ class Program:
         environment: dict[str, str],
         log: Path,
         cwd: Path | None = None,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
         self.port = port
         self.log = log
         self.url = f"http://127.0.0.1:{port}"
+        files = [each.fileno() for each in sockets]
+        program = [str(BIN / command[0]), *command[1:]]
+        if files:
+            program = [sys.executable, "-c", _HAND_OVER, *map(str, (len(files), *files)), *program]
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                [str(BIN / command[0]), *command[1:]],
+                program,
+                pass_fds=files,
                 env=environment,
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                preexec_fn=_hear_interrupts,
+                preexec_fn=hear_interrupts,
             )
 
     def wait_until_it_serves(self) -> None:
@@ -142,7 +181,24 @@ class Program:
             self.process.wait(WAIT)
 
 
-def _hear_interrupts() -> None:
+#: Becomes another program, with some open files at the numbers from 3 on, and says so.
+_HAND_OVER = """\
+import os, sys
+number = int(sys.argv[1])
+given = [int(each) for each in sys.argv[2 : 2 + number]]
+spare = max(given) + number + 3
+for index, each in enumerate(given):
+    os.dup2(each, spare + index)
+    os.close(each)
+for index in range(number):
+    os.dup2(spare + index, 3 + index)
+    os.close(spare + index)
+os.environ["LISTEN_PID"], os.environ["LISTEN_FDS"] = str(os.getpid()), str(number)
+os.execv(sys.argv[2 + number], sys.argv[2 + number :])
+"""
+
+
+def hear_interrupts() -> None:
     """Undo what a shell does to what it runs in the background: SIGINT would be ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

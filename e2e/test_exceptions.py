@@ -109,11 +109,19 @@ def test_body_too_large(size: int, serve: Callable[..., Program]) -> None:
 
 
 def test_backend_that_has_died(serve: Callable[..., Program], backends: Backends) -> None:
-    """A backend that is not there any more is an internal server error: 502, and which kind."""
+    """A backend that is not there any more is started again: the client sees only a delay."""
     program = serve()
     chat(program.openai(), FIRST)
     backends.send_signal(FIRST, signal.SIGKILL)
     wait_until(lambda: refused(backends.ports[0]))
+    chat(program.openai(), FIRST)
+
+
+@in_front_of_the_demo
+def test_backend_that_is_never_there(serve: Callable[..., Program], backends: Backends) -> None:
+    """One that is not even there then is an internal server error: 502, and which kind."""
+    backends.before_wake = "exit 0; "
+    program = serve()
     with pytest.raises(openai.InternalServerError, match="refused") as error:
         chat(program.openai(), FIRST)
     assert assert_of_llmux(error.value, 502)["code"] == error.value.code == "backend_refused"

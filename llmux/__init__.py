@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from llmux.lease import Lease
     from llmux.policy import FifoPolicy, ISwitchPolicy, Phase, PolicyContext, PolicyDecision
     from llmux.proxy import Relay
-    from llmux.service import App, LLMuxService, build_app
+    from llmux.service import App, build_app
+    from llmux.serving import LLMuxService
     from llmux.states import State
     from llmux.switcher import Switcher
 
@@ -37,7 +38,8 @@ _ROOMS = {
     "llmux.lease": ("Lease",),
     "llmux.policy": ("FifoPolicy", "ISwitchPolicy", "Phase", "PolicyContext", "PolicyDecision"),
     "llmux.proxy": ("Relay",),
-    "llmux.service": ("App", "LLMuxService", "build_app"),
+    "llmux.service": ("App", "build_app"),
+    "llmux.serving": ("LLMuxService",),
     "llmux.states": ("State",),
     "llmux.switcher": ("Switcher",),
 }

@@ -26,14 +26,14 @@ class Budget:
         """Tell whether so many models may hold at once."""
         return holding <= self.slots
 
-    def must_go(self, target: str, holding: Sequence[str]) -> tuple[str, ...]:
+    def must_go(self, target: str | None, holding: Sequence[str]) -> tuple[str, ...]:
         """
         Say who has to leave before a model can be woken.
 
-        :param target: the model to wake.
+        :param target: the model to wake; ``None``: what is held has to fit, no more.
         :param holding: the models that hold something now, the one that is cheapest to lose first.
         :returns: those that must go, never more than needed; empty where there is room.
         """
         others = [model for model in holding if model != target]
-        surplus = len(others) + 1 - self.slots
+        surplus = len(others) + (target is not None) - self.slots
         return tuple(others[: max(0, surplus)])

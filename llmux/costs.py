@@ -59,6 +59,13 @@ class SwitchCosts:
         """Take in that a lease was held for so many seconds."""
         _average_in(self.lease, model, seconds)
 
+    def take_over(self, learnt: SwitchCosts) -> None:
+        """Know what others have learnt, where nothing was learnt here yet."""
+        self.sleep = {**learnt.sleep, **self.sleep}
+        self.wake = {**learnt.wake, **self.wake}
+        self.pair = {**learnt.pair, **self.pair}
+        self.lease = {**learnt.lease, **self.lease}
+
     def as_json(self) -> dict[str, object]:
         """Give all that was learnt as plain JSON values; :meth:`from_json` takes it back."""
         return {

@@ -9,9 +9,19 @@ the output of a hook.
 
 from __future__ import annotations
 
+import errno
+
 import attrs
 
 _SHOWN_NAME = 200  # characters of a client's own words that an error repeats
+
+_REVOKED = {
+    "drain_timeout": "Model {} was put to sleep while it was working on this request"
+    " (drain_timeout_secs)",
+    "backend_down": "Model {} went down while it was working on this request",
+    "killed": "Model {} was killed by its operator while it was working on this request",
+    "shutdown": "llmux was ended while model {} was working on this request (shutdown.grace_secs)",
+}
 
 
 class LLMuxError(Exception):
@@ -53,6 +63,22 @@ class ConfigError(LLMuxError):
         self.filename = filename
         self.problems = sorted(problems, key=lambda problem: problem.line or 0)
         super().__init__("\n".join(problem.render(filename) for problem in self.problems))
+
+
+class CannotListen(LLMuxError):
+    """
+    An address or a socket that clients or operators cannot be served on.
+
+    :param where: the address or socket.
+    :param why: what the system says, or what is wrong with it.
+    :param advice: what to do instead.
+    """
+
+    def __init__(self, where: str, why: OSError | str, advice: str) -> None:
+        said = why if isinstance(why, str) else (why.strerror or str(why))
+        if isinstance(why, OSError) and why.errno == errno.EADDRINUSE:
+            advice = f"end what has this address, or {advice}"
+        super().__init__(f"cannot listen on {where}: {said}; {advice}")
 
 
 class RequestError(LLMuxError):
@@ -135,6 +161,31 @@ class ShuttingDown(SwitchError):
 
     def __init__(self) -> None:
         super().__init__("llmux is shutting down", retry_after=5)
+
+
+class LeaseRevoked(RequestError):
+    """
+    The model that was working on the request is wanted back, or is gone.
+
+    :param model: its name.
+    :param why: the value of a :class:`~llmux.lease.Revocation`.
+    """
+
+    status = 503
+
+    def __init__(self, model: str, why: str) -> None:
+        super().__init__(_REVOKED[why].format(model))
+        self.code = why
+
+
+class NoSocket(RequestError):
+    """llmux itself has nothing left to connect with: files, memory or ports."""
+
+    status = 503
+    code = "no_socket"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"llmux could not open a connection to the backend ({why})", 5)
 
 
 class InternalError(RequestError):

@@ -74,6 +74,9 @@ class Estimate:
     def _ends_at(self, switch: Switch) -> float:
         """Guess when a switch is over, or what failed of it is cleaned up."""
         target = switch.target
+        if target is None:
+            gone = [self._gone_at(victim, self._now) for victim in switch.victims]
+            return max([self._now, *gone])
         if target.state is State.SLEEPING:
             return max(self._now, target.since + self._sleep(target))
         if switch.failed:
@@ -85,7 +88,7 @@ class Estimate:
     def _woken_at(self, model: Model, victims: Iterable[Model], start: float) -> float:
         """Guess when a model is awake for which, from a certain time on, others have to go."""
         gone = [self._gone_at(victim, start) for victim in victims]
-        return max(start, model.wake_not_before, *gone) + self._wake(model)
+        return max(start, model.wake_backoff.until, *gone) + self._wake(model)
 
     def _gone_at(self, model: Model, start: float) -> float:
         """Guess when a model is asleep that has to go from a certain time on."""

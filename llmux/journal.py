@@ -23,6 +23,8 @@ FILENAME = "journal.json"
 VERSION = 1
 """The format; a file of a later one is not read."""
 
+_MOST = 2**63  # larger whole numbers than the system has are none of ours
+
 
 @attrs.frozen
 class ModelRecord:
@@ -30,14 +32,16 @@ class ModelRecord:
     What is known of one model.
 
     :param state: the value of its :class:`~llmux.states.State`.
-    :param asked_at: when it was last asked for, in seconds of the wall clock, as it has to be
-        compared over restarts; 0 if it never was.
+    :param asked: the number of its last request among all, over all restarts; 0: there was none.
     :param agreed: the text of the ``alive`` hook that has agreed at least once, if one has.
+    :param config: its configuration as plain JSON values, for what has to be done with it if the
+        file has it no longer; see :meth:`llmux.config.ModelConfig.as_json`.
     """
 
     state: str
-    asked_at: float = 0.0
+    asked: int = 0
     agreed: str | None = None
+    config: Mapping[str, object] = attrs.Factory(dict)
 
 
 @attrs.frozen
@@ -222,8 +226,9 @@ def _record(found: Mapping[str, object]) -> ModelRecord:
     agreed = found.get("agreed")
     return ModelRecord(
         state=_text(found["state"]),
-        asked_at=_seconds(found.get("asked_at", 0.0)),
+        asked=_integer(found.get("asked", 0), 0),
         agreed=None if agreed is None else _text(agreed),
+        config=_mapping(found.get("config", {})),
     )
 
 
@@ -253,7 +258,7 @@ def _text(value: object) -> str:
 
 
 def _integer(value: object, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < _MOST:
         raise ValueError(f"{_shown(value)} is no whole number from {least} on")
     return value
 

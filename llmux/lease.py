@@ -14,7 +14,9 @@ class Outcome(enum.Enum):
     ABORTED = "aborted"
     """It was broken off by us: the engine may still be busy with that."""
     FAILED = "failed"
-    """It was broken off by the backend, or never reached it."""
+    """It was broken off by the backend."""
+    REFUSED = "refused"
+    """Nothing of it reached the backend, for nobody listens there: is the model still alive?"""
 
 
 class Revocation(enum.Enum):

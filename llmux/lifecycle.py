@@ -1,4 +1,4 @@
-"""One model as it lives: its state, how many leases, those who wait for it."""
+"""One model as it lives: its state, its leases, those who wait for it, and what is known of it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,71 @@ import sys
 
 import attrs
 
+from llmux.backoff import BackOff
 from llmux.config import ModelConfig
 from llmux.errors import LLMuxError
-from llmux.states import TRANSITIONS, State
+from llmux.hooks.contract import Hook, HookResult, Reason
+from llmux.lease import Lease, Revocation
+from llmux.states import SERVING, TRANSITIONS, State
 from llmux.waiting import WaitingRoom
+
+PROOF_SECS = 60.0
+"""Seconds for which a model has to be awake to count as healthy, if it has answered nothing."""
 
 
 class ImpossibleTransition(LLMuxError):
     """A bug: the switcher asked for a step that the table does not know."""
+
+
+@attrs.frozen
+class HookReport:
+    """
+    The last run of one hook of a model.
+
+    :param reason: why it ran.
+    :param began: when, in the clock's seconds.
+    :param result: how it ended; ``None`` while it runs.
+    """
+
+    reason: Reason
+    began: float
+    result: HookResult | None = None
+
+
+@attrs.define
+class Health:
+    """
+    What is known of a model's health.
+
+    :ivar agreed: the text of the ``alive`` hook that has agreed at least once.  Another text, or
+        one that never has, may be a mistake, and is not believed when it says that the model is
+        dead.
+    :ivar doubted: the text of the ``alive`` hook that has not agreed after a wake.
+    :ivar failures: how often ``alive`` has failed in a row while the model was awake.
+    :ivar heard_at: when bytes of an answer that has ended last came from it, in the clock's
+        seconds.
+    :ivar wakes: how often it was woken.
+    :ivar falls: how often in a row it was down before it had shown that it is healthy.
+    :ivar served: whether it has answered a request since it was woken.
+    :ivar suspect: whether a request found that nobody listens, and it is being looked at.
+    :ivar down: whether it is known not to serve; it is cleaned up after next.
+    """
+
+    agreed: str | None = None
+    doubted: str | None = None
+    failures: int = 0
+    heard_at: float = -sys.float_info.max
+    wakes: int = 0
+    falls: int = 0
+    served: bool = False
+    suspect: bool = False
+    down: bool = False
+
+    def begin(self) -> None:
+        """Forget what was so before the model was woken."""
+        self.wakes += 1
+        self.failures = 0
+        self.served = self.suspect = self.down = False
 
 
 @attrs.define(eq=False)
@@ -21,7 +78,10 @@ class Model:
     """
     What the switcher knows of one model.
 
-    :ivar config: its part of the configuration.
+    :ivar config: its part of the configuration, as it counts now.
+    :ivar successor: what takes the place of ``config`` when it has gone to sleep, because the model
+        has another address there.
+    :ivar removed: whether the configuration has it no longer.
     :ivar state: see :class:`~llmux.states.State`; changed by :meth:`enter` alone.
     :ivar since: when it entered that state, in the clock's seconds.
     :ivar awake_since: when it was last woken; a drain that is called off, or a sleep hook that
@@ -29,24 +89,40 @@ class Model:
     :ivar switch_began: when the switch had begun that woke it last.
     :ivar leaving_since: since when it is wanted to go, or has gone; ``None`` while it may stay, and
         before it was ever woken.
-    :ivar admitting: whether it is open to new requests.
-    :ivar leases: how many are held.
+    :ivar kept_open: whether a policy has it take new requests while it is being drained.
+    :ivar held: the leases that are held, in the order in which they were given.
+    :ivar settles_at: until when its engine may be busy with requests that were broken off, in the
+        clock's seconds.
+    :ivar revoked_at: since when all its leases are wanted back at once, in the clock's seconds;
+        ``None`` while they are not.
     :ivar waiting: the requests that wait for it.
-    :ivar wake_not_before: its back-off after a wake that failed.
-    :ivar sleep_not_before: its back-off after a sleep that failed.
+    :ivar wake_backoff: after wakes that failed.
+    :ivar sleep_backoff: after sleeps that failed.
+    :ivar health: see :class:`Health`.
+    :ivar reports: the last run of each of its hooks.
+    :ivar asked: the number of the last request for it among all; 0 if there was none.
+    :ivar to_be_killed: whether an operator wants it to be ended by all means.
     """
 
     config: ModelConfig
     waiting: WaitingRoom
+    successor: ModelConfig | None = None
+    removed: bool = False
     state: State = State.ASLEEP
     since: float = 0.0
     awake_since: float = 0.0
     switch_began: float = 0.0
     leaving_since: float | None = None
-    admitting: bool = False
-    leases: int = 0
-    wake_not_before: float = 0.0
-    sleep_not_before: float = 0.0
+    kept_open: bool = False
+    held: dict[Lease, None] = attrs.Factory(dict)
+    settles_at: float = 0.0
+    revoked_at: float | None = None
+    wake_backoff: BackOff = attrs.Factory(BackOff)
+    sleep_backoff: BackOff = attrs.Factory(BackOff)
+    health: Health = attrs.Factory(Health)
+    reports: dict[Hook, HookReport] = attrs.Factory(dict)
+    asked: int = 0
+    to_be_killed: bool = False
 
     @property
     def name(self) -> str:
@@ -54,10 +130,40 @@ class Model:
         return self.config.name
 
     @property
+    def leases(self) -> int:
+        """How many leases are held."""
+        return len(self.held)
+
+    @property
+    def admitting(self) -> bool:
+        """Whether it is open to new requests."""
+        if self.health.suspect or self.health.down:
+            return False
+        if self.state is State.DRAINING:
+            return self.kept_open
+        return self.state is State.AWAKE and not self.moving
+
+    @property
+    def moving(self) -> bool:
+        """Whether it has to go because of the configuration, whoever asks for it."""
+        return self.removed or self.successor is not None
+
+    @property
     def free_places(self) -> int:
         """How many more leases it could give, by ``max_concurrency``."""
         most = self.config.max_concurrency
         return sys.maxsize if most is None else max(0, most - self.leases)
+
+    def quiet(self, now: float) -> bool:
+        """Tell whether nothing runs on it that a drain waits for."""
+        if not self.config.drain_before_switch:
+            return True
+        return not self.held and now >= self.settles_at
+
+    @property
+    def believes_alive(self) -> bool:
+        """Whether its ``alive`` is believed when it says that the model is dead."""
+        return self.config.alive is not None and self.health.agreed == self.config.alive
 
     @property
     def wanted_back_since(self) -> float | None:
@@ -80,12 +186,54 @@ class Model:
         """
         if state not in TRANSITIONS[self.state]:
             raise ImpossibleTransition(f"{self.name} is {self.state.value}, not {state.value} next")
-        if self.state is State.WAKING and state is State.AWAKE:
+        if state is State.AWAKE and self.state in (State.WAKING, State.UNKNOWN):
             self.awake_since = now
+            self.health.begin()
+        if self.state in SERVING and state is State.SLEEPING and self._is_proven(now):
+            self.wake_backoff.reset()
         if state in (State.WAKING, State.AWAKE):
             self.leaving_since = None
         elif self.leaving_since is None:
             self.leaving_since = now
+        self.kept_open = False
+        self.revoked_at = None
         self.state = state
         self.since = now
-        self.admitting = state is State.AWAKE
+
+    def heard_at(self) -> float:
+        """Say when bytes of any answer last came from it, in the clock's seconds."""
+        running = (lease.heard_at() for lease in self.held if lease.heard_at is not None)
+        return max((self.health.heard_at, *running))
+
+    def revoke(self, why: Revocation, now: float) -> None:
+        """Want all its leases back at once."""
+        if self.revoked_at is None:
+            self.revoked_at = now
+        for lease in tuple(self.held):
+            lease.revoke(why)
+
+    def has_served(self) -> None:
+        """Take in that it has answered a request: it is healthy."""
+        self.health.served, self.health.falls = True, 0
+        self.wake_backoff.reset()
+
+    def has_fallen(self, now: float) -> None:
+        """
+        Take in that it is down.
+
+        That is an accident if it was healthy before.  If it falls again before it has shown that it
+        is, it has a back-off as after a wake that failed: a model that flaps must not go on taking
+        the place of a healthy one.
+        """
+        if self._is_proven(now):
+            self.wake_backoff.reset()
+            self.health.falls = 0
+        self.health.down, self.health.suspect = True, False
+        self.health.falls += 1
+        if self.health.falls > 1:
+            self.wake_backoff.fail(now)
+
+    def _is_proven(self, now: float) -> bool:
+        """Tell whether it has shown since it was woken that it is healthy."""
+        health = self.health
+        return not health.down and (health.served or now - self.awake_since >= PROOF_SECS)

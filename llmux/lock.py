@@ -26,8 +26,13 @@ class StateLock:
     def __init__(self, directory: Path, config_path: Path | None = None) -> None:
         self._directory = directory
         self._config_path = config_path
-        self._path = directory / FILENAME
+        self.path = directory / FILENAME
         self._descriptor: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this process has it."""
+        return self._descriptor is not None
 
     def take(self) -> None:
         """
@@ -37,7 +42,7 @@ class StateLock:
         """
         assert self._descriptor is None, "it is taken already"
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self._unlockable(error) from error
         try:
@@ -74,7 +79,7 @@ class StateLock:
 
     def _unlockable(self, error: OSError) -> ConfigError:
         return self._error(
-            f"{self._path} cannot be locked: {error.strerror}; set state_dir to a directory where"
+            f"{self.path} cannot be locked: {error.strerror}; set state_dir to a directory where"
             " it can"
         )
 

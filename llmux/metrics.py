@@ -35,7 +35,7 @@ class Metrics:
 
     def __init__(self, models: Iterable[str], registry: CollectorRegistry | None = None) -> None:
         self._registry = registry = CollectorRegistry() if registry is None else registry
-        self._models = frozenset(models)
+        self._models: frozenset[str] = frozenset()
 
         def counter(name: str, help: str, *labels: str) -> Counter:
             return Counter(name, help, labels, registry=registry)
@@ -117,6 +117,15 @@ class Metrics:
         self._hook_failures = counter(
             "llmux_hook_failures_total", "Total hook script failures", "model", "hook"
         )
+        self.know(models)
+
+    def know(self, models: Iterable[str]) -> None:
+        """
+        Count for these models from now on.
+
+        What has been counted for others stays: a counter that goes would look like a restart.
+        """
+        self._models = frozenset(models)
         for model in self._models:  # so that a dashboard shows a zero, not a gap
             self._queue_depth.labels(model)
             self._in_flight.labels(model)

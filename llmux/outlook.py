@@ -6,7 +6,7 @@ This is what a policy sees, and what guards the rules that no policy can break.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 
@@ -55,6 +55,33 @@ class Outlook:
                 return tuple(model for model in holding if model.name in wanted)
         return self._cheapest(target, holding)
 
+    def blocked(self, stuck: Collection[Model]) -> list[Model]:
+        """
+        Say who is waited for in vain, for some models have to go first and would not.
+
+        :param stuck: those that had to go.
+        """
+        left = [model for model in stuck if model.state.holds]
+        return [
+            model
+            for model in self._models.values()
+            if model.waiting
+            and not model.admitting
+            and any(each is model or each in self.victims(model, None) for each in left)
+        ]
+
+    def surplus(self, holding: Sequence[Model]) -> list[Model]:
+        """
+        Say who holds more than there is; so it can be when llmux starts.
+
+        :param holding: those that hold something.
+        :returns: those that have to go, the one that was asked for least recently first.
+        """
+        if self._budget.fits(len(holding)):
+            return []
+        ranked = [model.name for model in sorted(holding, key=lambda model: model.asked)]
+        return [self._models[name] for name in self._budget.must_go(None, ranked)]
+
     def later_victims(
         self, target: Model, leaving: Collection[Model], coming: Model | None
     ) -> tuple[Model, ...]:
@@ -84,7 +111,7 @@ class Outlook:
             waiting=model.waiting.views(),
             leases=model.leases,
             awake_since=model.awake_since,
-            not_before=evictable_at(model) if awake else model.wake_not_before,
+            not_before=evictable_at(model) if awake else model.wake_backoff.until,
             evicts=tuple(victim.name for victim in victims),
         )
 
@@ -102,5 +129,5 @@ def evictable_at(model: Model) -> float:
         seconds.
     """
     if model.state is not State.AWAKE:
-        return model.sleep_not_before
-    return max(model.awake_since + model.config.min_active_secs, model.sleep_not_before)
+        return model.sleep_backoff.until
+    return max(model.awake_since + model.config.min_active_secs, model.sleep_backoff.until)

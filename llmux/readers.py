@@ -153,6 +153,8 @@ def url(node: Node) -> tuple[str, int, bool]:
         raise Complaint("a url's host is an ASCII name or an address")
     if port == 0:
         raise Complaint(_PORT)
+    if parts.scheme == "https":
+        _check_certifiable(parts.hostname)
     return parts.hostname, port or _DEFAULT_PORTS[parts.scheme], parts.scheme == "https"
 
 
@@ -180,6 +182,16 @@ def address(node: Node) -> tuple[str, int, Path | None] | None:
     if port == 0:
         raise Complaint(_PORT)
     return host, port, None
+
+
+def _check_certifiable(host: str) -> None:
+    """Check that a certificate can be for a host."""
+    from twisted.internet.ssl import optionsForClientTLS  # only who has https has to wait for it
+
+    try:
+        optionsForClientTLS(host)
+    except ValueError as error:
+        raise Complaint(f"no certificate can be for this host: {error}") from error
 
 
 def count(node: Node) -> int:
@@ -210,8 +222,9 @@ def writable_directory(node: Node) -> Path:
     path = directory(node)
     try:
         TemporaryFile(dir=path).close()
-    except OSError as error:
-        raise Complaint(f"no file can be made in this directory: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise Complaint(f"no file can be made in this directory: {why}") from None
     return path
 
 

@@ -2,47 +2,47 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 from prometheus_client import CollectorRegistry
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IListeningPort
-from twisted.internet.task import LoopingCall
-from twisted.web.resource import IResource
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from txaio.tx import make_logger
 
 from llmux.budget import Budget
-from llmux.config import Backend, Config, ModelConfig
+from llmux.config import Config, ModelConfig
 from llmux.costs import SwitchCosts
-from llmux.descriptors import raise_limit, room_for_clients
 from llmux.events import Events
+from llmux.hooks.contract import Leftover
 from llmux.hooks.runner import HookRunner
+from llmux.journal import Journal
+from llmux.lock import StateLock
 from llmux.metrics import Metrics
+from llmux.operating import Operator
 from llmux.policy import POLICIES
 from llmux.proxy import RelayClient
 from llmux.proxy.client import make_endpoint
 from llmux.proxy.pool import ConnectionPool
+from llmux.reload import Models, Reload, Reloaded
 from llmux.server.site import RelaySite
 from llmux.statedir import state_directory
 from llmux.switcher import Switcher
-from llmux.web.app import FrontDoor
-from llmux.web.exchange import House
+from llmux.web.admin import AdminFace
+from llmux.web.app import FrontDoor, health
+from llmux.web.guard import Reach
+from llmux.web.house import House
 
-_CUT_INTERVAL = 5.0  # seconds between two looks at how long the hooks' output has grown
-_BACKLOG = 1024  # connections that the kernel may hold while the reactor is busy
 
-
-@attrs.frozen
+@attrs.define(eq=False)
 class App:
     """
     One multiplexer, ready to be served.
 
-    :ivar config: what it was built from.
+    :ivar house: what all its exchanges share.
     :ivar state_dir: where its state is kept.
     :ivar switcher: gives leases; for programs that embed llmux without HTTP.
     :ivar metrics: in a registry of its own.
@@ -52,20 +52,105 @@ class App:
     :ivar resource: answers HTTP requests; it needs the requests of a
         :class:`~llmux.server.site.RelaySite`.
     :ivar site: the same, as a factory to listen with.
+    :ivar reloading: has another configuration count.
+    :ivar journal: what a restart must know.
+    :ivar lock: keeps other llmux off the state directory; :meth:`start` takes it.
+    :ivar operator: does what operators want.
+    :ivar clock: tells the time.
     """
 
-    config: Config
+    house: House
     state_dir: Path
     switcher: Switcher
     metrics: Metrics
     events: Events
     clients: Mapping[str, RelayClient]
     hooks: HookRunner
-    resource: IResource
+    resource: FrontDoor
     site: RelaySite
+    reloading: Reload
+    journal: Journal
+    lock: StateLock
+    operator: Operator
+    clock: IReactorTime
+    _log = make_logger()
+
+    @property
+    def config(self) -> Config:
+        """What holds now: what it was built from, or what was applied since."""
+        return self.house.config
+
+    def start(self) -> Deferred[None]:
+        """
+        Find out what the models do, from what was noted down and from themselves.
+
+        Requests that come meanwhile wait.  A program that embeds llmux calls it once, when its
+        reactor runs.
+
+        :returns: fires when that is known.
+        :raises ConfigError: if another llmux uses the state directory.
+        """
+        if self.lock.held:
+            self.lock.claim()  # twistd has made us another process if it was to become a daemon
+        else:
+            self.lock.take()
+        memory = self.journal.read()
+        try:
+            self.switcher.costs.take_over(SwitchCosts.from_json(memory.costs))
+        except ValueError:
+            if memory.costs:
+                self._log.warn("what was learnt of switches cannot be used, and is learnt anew")
+        self.switcher.policy.learn(memory.policy)
+        return self.switcher.start(memory)
+
+    def stop(self) -> Deferred[None]:
+        """
+        End in order, as ``shutdown`` says in the configuration: who waits is refused, who is served
+        may go on for a while, hooks that run are waited for.
+        """
+        return Deferred.fromCoroutine(self._stop())
+
+    def reload(self) -> Deferred[Reloaded]:
+        """
+        Read the configuration again, and have it count if it is good.
+
+        :returns: what that has changed; fails with :class:`ConfigError`, with all that is wrong,
+            and nothing has changed then.
+        """
+        return Deferred.fromCoroutine(self._reload())
+
+    def apply(self, config: Config) -> Deferred[Reloaded]:
+        """
+        Have another configuration count.
+
+        :param config: all of it; what counts only at the start is left as it is.
+        :returns: what that has changed.
+        """
+        return Deferred.fromCoroutine(self.reloading.apply(config))
+
+    def make_face(self, reach: Reach) -> AdminFace:
+        """Make the operator's face, for a listener that so many can reach."""
+        return AdminFace(
+            self.operator, reach, self.clock, self.events, lambda: health(self.switcher)
+        )
+
+    async def _stop(self) -> None:
+        settings = self.config.shutdown
+        await self.switcher.close(settings.grace_secs, settings.sleep_models)
+        self.lock.release()
+
+    async def _reload(self) -> Reloaded:
+        done = await self.reloading.again()
+        self.operator.config_loaded()
+        return done
 
 
-def build_app(config: Config, reactor: Any, registry: CollectorRegistry | None = None) -> App:
+def build_app(
+    config: Config,
+    reactor: Any,
+    registry: CollectorRegistry | None = None,
+    read: Callable[[], Config] | None = None,
+) -> App:
     """
     Build a multiplexer.  It listens nowhere and has started nothing yet.
 
@@ -73,13 +158,24 @@ def build_app(config: Config, reactor: Any, registry: CollectorRegistry | None =
     :param reactor: spawns, connects and tells the time, which should be monotonic:
         :func:`llmux.clock.make_monotonic`.
     :param registry: where the metrics are kept, instead of a registry of their own.
+    :param read: reads the configuration again, for :meth:`App.reload`.
     :raises ConfigError: if the state directory cannot be used.
     """
     metrics = Metrics(config.models, registry)
     events = Events()
     state_dir = state_directory(config.state_dir, config.path)
-    hooks = HookRunner(reactor, reactor, config.models, state_dir)
-    clients = {name: _client(model, reactor) for name, model in config.models.items()}
+    journal = Journal(state_dir, events)
+    hooks = HookRunner(
+        reactor,
+        reactor,
+        config.models,
+        state_dir,
+        started=lambda call, process, deadline: journal.hook_began(
+            Leftover(call.model, call.hook, process, deadline)
+        ),
+        ended=lambda call: journal.hook_ended(call.model, call.hook),
+    )
+    models = Models(config.models, partial(_make_client, reactor), hooks)
     switcher = Switcher(
         models=config.models,
         hooks=hooks,
@@ -89,118 +185,52 @@ def build_app(config: Config, reactor: Any, registry: CollectorRegistry | None =
         metrics=metrics,
         events=events,
         costs=SwitchCosts(),
-        before_sleep=lambda name: clients[name].close_idle(),
+        before_sleep=models.close_idle,
+        configured=models.configure,
+        forgotten=models.forget,
+        remember=lambda: journal.save(
+            switcher.records(), switcher.costs.as_json(), switcher.policy.as_json()
+        ),
+        finished=lambda leftover: journal.hook_ended(leftover.model, leftover.hook),
     )
-    resource = FrontDoor(
-        House(
-            config=config,
-            clients=clients,
-            switcher=switcher,
-            clock=reactor,
-            metrics=metrics,
-            events=events,
-        )
-    )
-    return App(
+    house = House(
         config=config,
+        models=models.settings,
+        clients=models.clients,
+        switcher=switcher,
+        clock=reactor,
+        metrics=metrics,
+        events=events,
+    )
+    resource = FrontDoor(house)
+    site = RelaySite(
+        resource,
+        reactor,
+        config.limits,
+        is_model=lambda name: name in house.config.models,
+        refused=metrics.connection_refused,
+        abandoned=resource.abandoned,
+    )
+    reloading = Reload(read, house, site, switcher, metrics, events)
+    app = App(
+        house=house,
         state_dir=state_dir,
         switcher=switcher,
         metrics=metrics,
         events=events,
-        clients=clients,
+        clients=models.clients,
         hooks=hooks,
         resource=resource,
-        site=RelaySite(
-            resource,
-            reactor,
-            config.limits,
-            is_model=config.models.__contains__,
-            refused=metrics.connection_refused,
-            abandoned=resource.abandoned,
-        ),
+        site=site,
+        reloading=reloading,
+        journal=journal,
+        lock=StateLock(state_dir, config.path),
+        operator=Operator(switcher, hooks, lambda: house.config, lambda: app.reload(), reactor),
+        clock=reactor,
     )
+    return app
 
 
-def _client(model: ModelConfig, reactor: Any) -> RelayClient:
+def _make_client(reactor: Any, model: ModelConfig) -> RelayClient:
     endpoint = make_endpoint(reactor, model.backend, model.connect_timeout_secs)
     return RelayClient(model.backend, ConnectionPool(endpoint, reactor, model.reuse_secs))
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """
-    Take an address, before anything else is done: a port that is taken is an error at once.
-
-    :param host: an address or a name of this machine; ``""`` or ``0.0.0.0`` for all interfaces.
-    :returns: a listening socket.
-    :raises OSError: if the address cannot be had.
-    """
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, address = found[0]
-    listening = socket.socket(family, kind, protocol)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(_BACKLOG)
-        listening.setblocking(False)
-    except BaseException:
-        listening.close()
-        raise
-    return listening
-
-
-class LLMuxService(Service):
-    """
-    Serves an app on a socket for as long as it runs.
-
-    :param app: what to serve.
-    :param reactor: accepts the connections.
-    :param listening: the socket of :func:`bind`; closed when the service ends.
-    """
-
-    name = "llmux"
-    _log = make_logger()
-
-    def __init__(self, app: App, reactor: Any, listening: socket.socket) -> None:
-        self._app = app
-        self._reactor = reactor
-        self._listening = listening
-        self._port: IListeningPort | None = None
-        self._cutting = LoopingCall(app.hooks.cut_outputs)
-        self._cutting.clock = reactor
-
-    def startService(self) -> None:
-        """Accept connections from now on."""
-        super().startService()  # type: ignore[no-untyped-call]  # Twisted's
-        self._limit_connections()
-        self._port = self._reactor.adoptStreamPort(
-            self._listening.fileno(), self._listening.family, self._app.site
-        )
-        host, port = self._listening.getsockname()[:2]
-        self._listening.close()
-        url = Backend(host, port).url
-        self._app.events.listening(url, list(self._app.config.models))
-        self._cutting.start(_CUT_INTERVAL).addErrback(
-            lambda failure: self._log.failure("hooks' output is not cut any more", failure=failure)
-        )
-
-    def _limit_connections(self) -> None:
-        """Take no more clients than files may be open for; they would fail in odd places."""
-        site = self._app.site
-        open_files = raise_limit(site.max_connections)
-        allowed = room_for_clients(open_files)
-        if site.max_connections > allowed:
-            self._app.events.connections_limited(site.max_connections, allowed, open_files)
-            site.max_connections = allowed
-
-    def stopService(self) -> Deferred[None]:
-        """Accept nothing more, and refuse those who wait."""
-        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's
-        if self._cutting.running:
-            self._cutting.stop()
-        self._app.switcher.stop()
-        for client in self._app.clients.values():
-            client.close_idle()
-        self._listening.close()
-        port, self._port = self._port, None
-        stopped = None if port is None else port.stopListening()
-        return succeed(None) if stopped is None else stopped

@@ -8,8 +8,9 @@ default.  Those of :class:`ModelSettings` may be said again for one model, in th
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
@@ -217,6 +218,28 @@ class ModelConfig(ModelSettings):
     kill: str | None = None
     adopt: Adoption = Adoption.WAKE
     max_concurrency: int | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """Give it as plain JSON values; :meth:`from_json` takes it back."""
+        return {**attrs.asdict(self), "adopt": self.adopt.value}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, object]) -> ModelConfig:
+        """
+        Take back what :meth:`as_json` gave, perhaps that of another version.
+
+        Keys that are not known any more are left out, and those that are new have their defaults.
+
+        :raises ValueError: if it is anything else.
+        """
+        known = {field.name for field in attrs.fields(cls)}
+        values: dict[str, Any] = {key: document[key] for key in document if key in known}
+        try:
+            values["backend"] = Backend(**values["backend"])
+            values["adopt"] = Adoption(values.get("adopt", Adoption.WAKE.value))
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"this is no model: {error}") from error
 
 
 @attrs.frozen(kw_only=True)

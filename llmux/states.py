@@ -27,8 +27,12 @@ class State(enum.Enum):
         return self is not State.ASLEEP
 
 
+SERVING = frozenset({State.AWAKE, State.DRAINING})
+"""The states in which requests are at a model."""
+
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.ASLEEP: frozenset({State.WAKING}),
+    # found alive, or held something, at the start
+    State.ASLEEP: frozenset({State.WAKING, State.UNKNOWN}),
     # a wake hook that fails is cleaned up after by the sleep hook
     State.WAKING: frozenset({State.AWAKE, State.SLEEPING}),
     State.AWAKE: frozenset({State.DRAINING}),
@@ -36,5 +40,6 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.DRAINING: frozenset({State.AWAKE, State.SLEEPING}),
     # a sleep hook that fails leaves the model awake, if alive says so, or nobody knows how
     State.SLEEPING: frozenset({State.ASLEEP, State.AWAKE, State.UNKNOWN}),
-    State.UNKNOWN: frozenset({State.SLEEPING, State.WAKING}),
+    # what was found alive at the start may be awake by that (adopt: alive)
+    State.UNKNOWN: frozenset({State.SLEEPING, State.WAKING, State.AWAKE}),
 }

@@ -1,12 +1,9 @@
 """
-Who is awake: when to switch, and to whom.  Nothing else decides over the state of a model.
+The switcher: hands out leases, and has models switched so that it can.
 
-The switcher is level-triggered.  After everything that happens (an arrival, an answer's end, a
-client that leaves, a timer, a hook's end) it compares what is under way with what the policy wants
-and takes the next step; no event can be missed, because no event carries information.  Only the
-hooks of a switch, past its point of no return, are a coroutine: they run one after the other.
-
-All of it happens in one thread, so "the model is awake" and "the lease is counted" are one step.
+This is what the rest of llmux knows of it.  What it decides, and how, is in the rooms that it is
+made of: :mod:`~llmux.conductor` begins switches and ends them, :mod:`~llmux.switching` carries them
+out, :mod:`~llmux.health` looks after what is awake, :mod:`~llmux.recovery` finds out what is there.
 """
 
 from __future__ import annotations
@@ -14,35 +11,41 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.python.failure import Failure
-from txaio.tx import make_logger
+from twisted.internet.interfaces import IReactorTime
 
 from llmux.admission import Admission
+from llmux.agenda import Agenda
 from llmux.budget import Budget
+from llmux.census import Census
+from llmux.closing import Closing
+from llmux.conductor import Conductor
 from llmux.config import ModelConfig
 from llmux.costs import SwitchCosts
 from llmux.errors import ModelUnavailable, ShuttingDown, TooManyWaiting, UnknownModel
 from llmux.estimate import Estimate
 from llmux.events import Events
-from llmux.hooks.contract import IHookRunner
-from llmux.lease import Lease
+from llmux.health import HealthCheck
+from llmux.hookruns import HookRuns
+from llmux.hooks.contract import IHookRunner, Leftover
+from llmux.journal import Memory, ModelRecord
+from llmux.lease import Lease, Outcome, Revocation
 from llmux.lifecycle import Model
 from llmux.metrics import Metrics
-from llmux.outlook import Outlook, evictable_at
-from llmux.policy.contract import ISwitchPolicy, Phase, PolicyDecision
+from llmux.orders import Kind, Order, OrderFailed
+from llmux.outlook import Outlook
+from llmux.policy.contract import ISwitchPolicy
 from llmux.policy.guard import GuardedPolicy
-from llmux.states import State
-from llmux.switching import Switch, SwitchHooks
+from llmux.recovery import Recovery
+from llmux.reporting import Report
+from llmux.roster import Changes, Roster
+from llmux.sleeping import Sleeping
+from llmux.states import SERVING, State
+from llmux.switching import Course, Switch
+from llmux.waking import Waking
 
-_LONGEST_DELIBERATION = 8
-"""Steps per model that one event may lead to before the policy is taken to be undecided."""
 
-_PAUSE = 1.0
-"""Seconds before an undecided policy is asked again."""
-
-_MOMENT = 0.05
-"""Seconds: the shortest alarm, so that a policy that wants to be asked in the past cannot spin."""
+def _nothing(*_: object) -> None:
+    """Do nothing: nobody wants to know."""
 
 
 class Switcher:
@@ -57,10 +60,12 @@ class Switcher:
     :param metrics: counts what happens.
     :param events: logs what happens.
     :param costs: what was learnt before, and what will be.
-    :param before_sleep: called with a model's name right before its sleep hook starts.
+    :param before_sleep: called with a model's name right before it is put to sleep.
+    :param configured: called with a model's new configuration when it begins to count.
+    :param forgotten: called with the name of a model that is not there any more.
+    :param remember: called when what a restart must know has changed; :meth:`records` has it.
+    :param finished: called when a hook has ended that another llmux had left running.
     """
-
-    _log = make_logger()
 
     def __init__(
         self,
@@ -72,25 +77,66 @@ class Switcher:
         metrics: Metrics,
         events: Events,
         costs: SwitchCosts,
-        before_sleep: Callable[[str], None] = lambda model: None,
+        before_sleep: Callable[[str], None] = _nothing,
+        configured: Callable[[ModelConfig], None] = _nothing,
+        forgotten: Callable[[str], None] = _nothing,
+        remember: Callable[[], None] = _nothing,
+        finished: Callable[[Leftover], None] = _nothing,
     ) -> None:
-        self._policy = GuardedPolicy(policy)
-        self._policy_name = type(policy).__name__
         self._clock = clock
-        self._metrics = metrics
         self._events = events
+        self._hooks = hooks
+        self._remember = remember
         self.costs = costs
-        self._hooks = SwitchHooks(hooks, clock, costs, metrics, events, before_sleep)
+        self.policy = GuardedPolicy(policy)
         self._admission = Admission(
-            models, clock, self._policy, metrics, events, costs, self._consider, self.estimate
-        )
-        self._models = self._admission.models
-        self._outlook = Outlook(self._models, budget)
-        self._switch: Switch | None = None
-        self._alarm: IDelayedCall | None = None
-        self._considering = False
-        self._changed = False
-        self._stopping = False
+            models, clock, self.policy, metrics, events, costs,
+            self._changed, lambda model: self._health.refused(model), self.estimate,
+        )  # fmt: skip
+        self.models: Mapping[str, Model] = self._admission.models
+        self._outlook = Outlook(self.models, budget)
+        runs = HookRuns(hooks, clock, metrics, events, self._note)
+        self._health = HealthCheck(runs, self._fallen, self._changed)
+        self._course = Course(
+            runs, Sleeping(runs, costs, metrics, events), Waking(runs, costs), self._health,
+            events, before_sleep,
+        )  # fmt: skip
+        self._agenda = Agenda(self.models, self._outlook)
+        self._conductor = Conductor(
+            self._admission, self._agenda, self._outlook, self.policy, clock, self._course, costs,
+            self._health, Report(clock, self.policy, costs, metrics, events), events,
+            self._unavailable, self._settled,
+        )  # fmt: skip
+        self._roster = Roster(
+            self._admission, events, configured, forgotten,
+            lambda model: self.switch is not None and self.switch.target is model,
+        )  # fmt: skip
+        self._recovery = Recovery(runs, hooks, events, finished, self._changed)
+        self._census = Census(
+            self._admission, self._roster, self._recovery, self._conductor, self._health,
+            self._note,
+        )  # fmt: skip
+        self._closing = Closing(
+            self.models.values, lambda: self.switch is not None, clock, self._course,
+            self._health, self._recovery,
+        )  # fmt: skip
+
+    @property
+    def switch(self) -> Switch | None:
+        """The switch that is under way."""
+        return self._conductor.switch
+
+    @property
+    def orders(self) -> tuple[Order, ...]:
+        """The orders that wait for their turn."""
+        return tuple(self._agenda.orders)
+
+    @property
+    def phase(self) -> str:
+        """``starting``, ``serving`` or ``stopping``."""
+        if self._conductor.stopped:
+            return "stopping"
+        return "starting" if self._census.starting else "serving"
 
     def acquire(self, name: str) -> Deferred[Lease]:
         """
@@ -101,31 +147,54 @@ class Switcher:
             place, else when it has been woken and one is free.  Cancelling it takes the request out
             of the queue there and then.  It fails with a :class:`~llmux.errors.SwitchError`.
         """
-        model = self._models.get(name)
-        if model is None:
+        model = self.models.get(name)
+        if model is None or model.removed:
             return fail(UnknownModel(name))
-        if self._stopping:
+        if self._conductor.stopped:
             return fail(ShuttingDown())
         now = self._clock.seconds()
-        if not model.admitting and now < model.wake_not_before:
+        if not model.admitting and now < model.wake_backoff.until:
             return fail(self._unavailable(model))
         if model.admitting and model.free_places and not model.waiting:
-            self._policy.arrived(name, now)
+            self.policy.arrived(name, now)
             return succeed(self._admission.grant(model))
         if len(model.waiting) >= model.config.max_waiting:
             return fail(TooManyWaiting(name, len(model.waiting), self.estimate(name)))
-        self._policy.arrived(name, now)
+        self.policy.arrived(name, now)
         waiting = self._admission.queue(model)
-        self._consider()
+        self._conductor.consider()
+        return waiting
+
+    def acquire_again(self, lease: Lease) -> Deferred[Lease]:
+        """
+        Give a lease back of which nobody at the backend took anything, and ask for another one.
+
+        The model is looked at meanwhile, and if it is down it is cleaned up after and woken again.
+        The request waits at the place that it had before, and its time counts from when it came.
+
+        :param lease: is released by this.
+        :returns: as :meth:`acquire`.
+        """
+        model = self.models.get(lease.model)
+        if self._conductor.stopped or model is None or model.removed:
+            lease.release(Outcome.REFUSED)
+            gone = model is None or model.removed
+            return fail(UnknownModel(lease.model) if gone else ShuttingDown())
+        waiting = self._admission.queue_again(model, lease)
+        lease.release(Outcome.REFUSED)  # now there is somebody who wants the model
         return waiting
 
     def states(self) -> dict[str, State]:
         """Say in which state every model is."""
-        return {name: model.state for name, model in self._models.items()}
+        return {name: model.state for name, model in self.models.items()}
 
     def in_flight(self, name: str) -> int:
         """Say how many leases of a model are held."""
-        return self._models[name].leases
+        return self.models[name].leases
+
+    def waiting(self, name: str) -> int:
+        """Say how many requests wait for a model."""
+        return len(self.models[name].waiting)
 
     def waiting_before(self, lease: Deferred[Lease]) -> int | None:
         """
@@ -134,7 +203,7 @@ class Switcher:
         :param lease: what :meth:`acquire` returned.
         :returns: ``None`` if it does not wait any more.
         """
-        places = (model.waiting.place(lease) for model in self._models.values())
+        places = (model.waiting.place(lease) for model in self.models.values())
         return next((place for place in places if place is not None), None)
 
     def leaving_since(self, name: str) -> float | None:
@@ -145,198 +214,125 @@ class Switcher:
 
         :returns: ``None`` while nobody minds how long they are held.
         """
-        return self._models[name].wanted_back_since
+        model = self.models.get(name)
+        return None if model is None else model.wanted_back_since
 
     def estimate(self, name: str) -> int:
         """Guess in how many seconds a request for a model would be served that comes now."""
-        now = self._clock.seconds()
-        return Estimate(self._outlook, self.costs, self._switch, now).seconds(self._models[name])
+        model, now = self.models.get(name), self._clock.seconds()
+        if model is None:
+            return 1  # it has gone while one of its requests came to its end
+        return Estimate(self._outlook, self.costs, self.switch, now).seconds(model)
+
+    def start(self, memory: Memory) -> Deferred[None]:
+        """
+        Find out what is there, before any model is woken; requests that come meanwhile wait.
+
+        :param memory: what the llmux before has left.
+        """
+        return Deferred.fromCoroutine(self._census.start(memory))
+
+    def started(self) -> Deferred[object]:
+        """Give what fires when it is known what is awake."""
+        return self._census.started()
+
+    def reconfigure(self, models: Mapping[str, ModelConfig]) -> Deferred[Changes]:
+        """
+        Take over a new configuration of the models.
+
+        :param models: by name, in the order of the configuration.
+        :returns: what is different, when it is known of new models whether they are awake.
+        """
+        return Deferred.fromCoroutine(self._census.reconfigure(models))
+
+    def order(self, kind: Kind, name: str) -> Deferred[str]:
+        """
+        Have something done with a model; it comes before whatever a policy wants.
+
+        :returns: becomes one sentence that says what was done; fails with
+            :class:`~llmux.orders.OrderFailed`.
+        :raises KeyError: if there is no such model.
+        """
+        if self._conductor.stopped:
+            return fail(OrderFailed("llmux is shutting down", tried=False))
+        model, now = self.models[name], self._clock.seconds()
+        if kind is Kind.WAKE and model.state in SERVING and not model.moving:
+            leaving = ", and about to go" if model.state is State.DRAINING else " already"
+            return succeed(f"{name} was awake{leaving}")
+        with self._conductor.paused():  # or the order's own hooks would be stopped, too
+            being_killed = model.to_be_killed
+            order = self._agenda.give(kind, model, now)
+            self._conductor.interrupt("an operator's order comes first")
+            if model.to_be_killed and not being_killed:
+                self._hooks.stop(name)
+                model.revoke(Revocation.KILLED, now)
+        return order.done
+
+    def use_policy(self, policy: ISwitchPolicy) -> None:
+        """Ask another policy from now on."""
+        self.policy.replace(policy)
+        self._conductor.consider()
+
+    def records(self) -> dict[str, ModelRecord]:
+        """Say of every model what a restart must know."""
+        return {
+            name: ModelRecord(
+                model.state.value, model.asked, model.health.agreed, model.config.as_json()
+            )
+            for name, model in self.models.items()
+        }
 
     def stop(self) -> None:
         """Refuse who waits and who comes, and begin no further switch; hooks that run go on."""
-        self._stopping = True
-        self._set_alarm(None)
-        for model in self._models.values():
+        self._conductor.stop()
+        for model in tuple(self.models.values()):
             self._admission.refuse(model, ShuttingDown)
-        if self._switch is not None and not self._switch.committed:
-            self._call_off(self._switch, "llmux is shutting down")
+        orders, self._agenda.orders = self._agenda.orders, []
+        for order in orders:
+            order.fail("llmux is shutting down", tried=False)
 
-    def _consider(self) -> None:
-        """Take steps until nothing is left to be done now."""
-        self._changed = True
-        if self._considering or self._stopping:
-            return  # whoever is considering already will see what has changed
-        self._considering = True
-        try:
-            for _ in range(_LONGEST_DELIBERATION * len(self._models)):
-                if not self._changed:
-                    return
-                self._changed = False
-                self._step()
-            self._events.policy_unsettled(self._policy_name)
-            self._set_alarm(self._clock.seconds() + _PAUSE)
-        finally:
-            self._considering = False
-
-    def _step(self) -> None:
+    async def close(self, grace: float, sleep_models: bool) -> None:
         """
-        Admit whoever can be, then ask the policy once and do what it says.
+        Stop, and wait until nothing runs any more.
 
-        What changes by that is considered again.
+        :param grace: how long requests in flight may go on before they are cut, in seconds.
+        :param sleep_models: whether models that are awake are put to sleep.
         """
-        self._admission.admit_waiting()
-        self._set_alarm(None)
-        if self._switch is None:
-            if any(m.waiting for m in self._models.values() if m.state is not State.AWAKE):
-                self._begin()
-        elif not self._switch.committed:
-            self._go_on(self._switch)
+        self.stop()
+        await self._closing.close(grace, sleep_models)
+        self._note()
 
-    def _begin(self) -> None:
-        decision = self._ask(Phase.SETTLED)
-        target = self._models.get(decision.target or "")
-        if target is None or target.state is State.AWAKE or not target.waiting:
-            self._set_alarm(decision.ask_at)
-            return
+    def cut(self) -> None:
+        """Want all leases back at once."""
+        self._closing.cut()
+
+    def _changed(self) -> None:
+        if self._roster.pending and not self._conductor.holding:
+            self._roster.settle()
+        self._conductor.consider()
+        self._closing.look()
+
+    def _settled(self) -> None:
+        self._roster.settle()
+        self._closing.look()
+
+    def _note(self) -> None:
+        """Have it written down what a restart must know; while nothing is known, nothing is."""
+        if not self._census.starting:
+            self._remember()
+
+    def _fallen(self, model: Model, why: str) -> None:
+        """Take in that a model is down; the conductor cleans up after it next."""
         now = self._clock.seconds()
-        victims = self._outlook.victims(target, decision.evict)
-        possible_at = max([target.wake_not_before, *map(evictable_at, victims)])
-        if possible_at > now:
-            asked_for = possible_at if decision.ask_at is None else decision.ask_at
-            self._set_alarm(min(possible_at, asked_for))
-            return
-        self._switch = Switch(target, victims, started=now, forced=decision.forced)
-        for victim in victims:
-            if victim.state is State.AWAKE:
-                victim.enter(State.DRAINING, now)
-        self._events.switch_started(self._switch.source, target.name)
-        self._changed = True
-
-    def _go_on(self, switch: Switch) -> None:
-        """Drain on, change the target, call it off, or pass the point of no return."""
-        if not switch.target.waiting:
-            self._call_off(switch, "nobody waits for it any more")
-            return
-        if not switch.forced:
-            decision = self._ask(Phase.COMMITTING if switch.drained else Phase.DRAINING)
-            switch.forced = decision.forced
-            if decision.target != switch.target.name:
-                self._change(switch, decision)
-                return
-            if not switch.drained:
-                self._set_alarm(decision.ask_at)
-                self._keep_open(switch, decision.admit)
-        if switch.drained:
-            self._commit(switch)
-
-    def _change(self, switch: Switch, decision: PolicyDecision) -> None:
-        """Take another target, if the same models have to go for it; else begin anew."""
-        target = self._models.get(decision.target or "")
-        if (
-            target is None
-            or not target.waiting
-            or target.state is State.AWAKE  # and has waiters for its places
-            or target in switch.victims
-            or set(self._outlook.victims(target, decision.evict)) != set(switch.victims)
-            or target.wake_not_before > self._clock.seconds()
-        ):
-            self._call_off(switch, "the policy changed its mind")
-            return
-        self._events.switch_called_off(
-            switch.source, switch.target.name, f"{target.name} is to be woken instead"
-        )
-        switch.target = target
-        self._events.switch_started(switch.source, target.name)
-        self._changed = True
-
-    def _call_off(self, switch: Switch, reason: str) -> None:
-        """Leave everything as it was before the switch began."""
-        self._switch = None
-        self._changed = True
-        self._events.switch_called_off(switch.source, switch.target.name, reason)
-        for victim in switch.victims:
-            if victim.state is State.DRAINING:
-                victim.enter(State.AWAKE, self._clock.seconds())
-
-    def _keep_open(self, switch: Switch, admit: bool) -> None:
-        for victim in switch.victims:
-            if victim.state is State.DRAINING and victim.admitting is not admit:
-                victim.admitting = admit
-                self._changed = True
-
-    def _commit(self, switch: Switch) -> None:
-        switch.committed = True
-        if switch.victims:
-            self._metrics.switch_drained(
-                switch.source, switch.target.name, self._clock.seconds() - switch.started
-            )
-        finished = Deferred.fromCoroutine(self._carry_out(switch))
-        finished.addErrback(self._abandon, switch)
-        finished.addCallback(lambda _: self._settle())
-
-    async def _carry_out(self, switch: Switch) -> None:
-        """Sleep, then wake."""
-        hooks_began = self._clock.seconds()
-        error = await self._hooks.put_to_sleep(switch)
-        if error is None:
-            error = await self._hooks.wake(switch)
-        now = self._clock.seconds()
-        self._report(switch, error, now - switch.started, now - hooks_began)
-        if error is not None:
-            self._admission.refuse(switch.target, lambda: self._unavailable(switch.target))
-            self._consider()  # who would not go to sleep may be serving on
-            if switch.target.state is State.WAKING:
-                await self._hooks.clean_up(switch)
-
-    def _abandon(self, failure: Failure, switch: Switch) -> None:
-        """Leave nobody waiting, and no model in between, after a bug in the midst of a switch."""
-        self._log.failure("a switch failed in a way that nobody foresaw", failure=failure)
-        now = self._clock.seconds()
-        for model in (switch.target, *switch.victims):
-            if model.state is State.WAKING:
-                model.enter(State.SLEEPING, now)
-            if model.state is State.SLEEPING:
-                model.enter(State.UNKNOWN, now)
-        self._admission.refuse(switch.target, lambda: self._unavailable(switch.target))
-
-    def _settle(self) -> None:
-        """Make the next switch possible, whatever became of this one."""
-        self._switch = None
-        self._consider()
-
-    def _report(self, switch: Switch, error: str | None, seconds: float, hooks: float) -> None:
-        source, target = switch.source, switch.target.name
-        evicted = tuple(victim.name for victim in switch.victims)
-        self._policy.switched(target, evicted, self._clock.seconds(), error is None)
-        if error is None:
-            cost = self.costs.switched(source, target, hooks)
-            self._metrics.switch_succeeded(source, target, seconds, cost)
-            self._events.model_activated(target, source, seconds)
-        else:
-            self._metrics.switch_failed(source, target)
-            self._events.switch_failed(target, source, error)
+        self._events.model_down(model.name, why)
+        model.has_fallen(now)
+        model.revoke(Revocation.BACKEND_DOWN, now)
+        if now < model.wake_backoff.until:
+            self._admission.refuse(model, lambda: self._unavailable(model))
+        self._changed()
 
     def _unavailable(self, model: Model) -> ModelUnavailable:
         return ModelUnavailable(
             f"Model {model.name} could not be woken; the server's log says why",
             retry_after=self.estimate(model.name),  # which includes its back-off
         )
-
-    def _ask(self, phase: Phase) -> PolicyDecision:
-        target = self._switch.target.name if self._switch else None
-        return self._policy.decide(
-            self._outlook.context(self._clock.seconds(), phase, target, self.costs)
-        )
-
-    def _set_alarm(self, at: float | None) -> None:
-        """Consider again at that time, and at no other."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        if at is not None and not self._stopping:
-            delay = max(_MOMENT, at - self._clock.seconds())
-            self._alarm = self._clock.callLater(delay, self._ring)
-
-    def _ring(self) -> None:
-        self._alarm = None
-        self._consider()

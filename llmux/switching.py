@@ -1,23 +1,29 @@
-"""One switch: who comes, who goes, and its hooks past the point of no return."""
+"""One switch: who comes, who goes, how far it is, and its hooks past the point of no return."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import attrs
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.python.failure import Failure
 from txaio.tx import make_logger
 
-from llmux.costs import SwitchCosts
 from llmux.events import Events
-from llmux.hooks.contract import IDLE, Hook, HookCall, HookResult, IHookRunner, Reason
+from llmux.health import HealthCheck
+from llmux.hookruns import HookRuns, Occasion
+from llmux.hooks.contract import IDLE, Reason
+from llmux.lease import Revocation
 from llmux.lifecycle import Model
-from llmux.metrics import Metrics
+from llmux.orders import Order
+from llmux.sleeping import Sleeping
 from llmux.states import State
+from llmux.waking import Waking
 
-BACKOFF = 2.0
-"""Seconds before a wake or a sleep that failed is tried again; nobody else has to wait for it."""
+LETTING_GO = 5.0
+"""Seconds that whoever holds a lease has to give it back after it was wanted back."""
+
+_NEVER = float("inf")
 
 
 @attrs.define(eq=False)
@@ -25,20 +31,24 @@ class Switch:
     """
     A switch from its decision to its end.
 
-    :ivar target: the model that is to be awake.
+    :ivar target: the model that is to be awake; ``None`` if some only have to go.
     :ivar victims: those that have to go; empty for a cold start.
     :ivar started: when its drain began, in the clock's seconds.
     :ivar reason: why it happens.
-    :ivar forced: whether the policy has said its last word.
+    :ivar forced: whether the policy has said its last word, or is not asked.
+    :ivar order: the operator's order that it carries out, if it does.
     :ivar committed: whether the point of no return is passed.
+    :ivar failed: whether its target could not be woken, and is cleaned up after.
     """
 
-    target: Model
+    target: Model | None
     victims: tuple[Model, ...]
     started: float
     reason: Reason = Reason.REQUEST
     forced: bool = False
+    order: Order | None = None
     committed: bool = False
+    failed: bool = False
 
     @property
     def source(self) -> str:
@@ -48,38 +58,91 @@ class Switch:
         return self.victims[0].name if self.victims else IDLE
 
     @property
-    def drained(self) -> bool:
-        """Whether none of the victims has a lease that is waited for."""
-        return all(
-            victim.leases == 0 or not victim.config.drain_before_switch for victim in self.victims
-        )
+    def goal(self) -> str:
+        """What stands for the target in metrics and logs."""
+        return IDLE if self.target is None else self.target.name
 
     @property
-    def failed(self) -> bool:
-        """Whether the target could not be woken, and is cleaned up after."""
-        target = self.target
-        if target.state is State.WAKING:  # which begins when the back-off of the last one is over
-            return target.wake_not_before > target.since
-        return target.state is State.SLEEPING
+    def occasion(self) -> Occasion:
+        """What its hooks run for."""
+        return Occasion(self.source, self.goal, self.reason)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is still a demand for it."""
+        if self.target is not None and self.target.removed:
+            return False
+        if self.reason is Reason.CONFIG:
+            return any(victim.moving for victim in self.victims)
+        if self.reason is Reason.REQUEST:
+            return self.target is not None and bool(self.target.waiting)
+        return True
+
+    def drained(self, now: float) -> bool:
+        """Tell whether nothing runs any more that is waited for."""
+        return all(
+            victim.quiet(now) or now >= max(_given_up_at(victim), victim.settles_at)
+            for victim in self.victims
+        )
+
+    def cut(self, now: float) -> None:
+        """Want the leases back of those that have held it up for too long."""
+        for victim in self.victims:
+            if victim.state is State.DRAINING and now >= _due_at(victim) and victim.held:
+                victim.revoke(Revocation.DRAIN_TIMEOUT, now)
+
+    def due_at(self, now: float) -> float | None:
+        """Say when it has to be looked at again at the latest, though nothing happens."""
+        times = [
+            time
+            for victim in self.victims
+            for time in (_due_at(victim), _given_up_at(victim), victim.settles_at)
+        ]
+        return min((time for time in times if now < time < _NEVER), default=None)
+
+    @property
+    def phase(self) -> str:
+        """Say how far it is, in a word."""
+        if not self.committed:
+            held = any(victim.held for victim in self.victims)
+            return "draining" if held else "settling"
+        if self.failed:
+            return "cleaning_up"
+        if any(victim.state is State.SLEEPING for victim in self.victims):
+            return "sleeping"
+        return "waking"
 
 
-@attrs.define(eq=False)
-class SwitchHooks:
+def _due_at(victim: Model) -> float:
+    """Say when the leases of a victim have held up a switch for as long as they may."""
+    timeout = victim.config.drain_timeout_secs
+    return _NEVER if timeout is None else victim.since + timeout
+
+
+def _given_up_at(victim: Model) -> float:
+    """Say when leases are not waited for any more that were wanted back and that nobody gives."""
+    if victim.revoked_at is None:
+        return _NEVER
+    return victim.revoked_at + LETTING_GO
+
+
+@attrs.frozen
+class Course:
     """
-    Runs the hooks of switches, moves the models through their states and learns what it costs.
+    Carries out a switch past its point of no return.
 
     :param hooks: runs the scripts.
-    :param clock: tells the time.
-    :param costs: learns from every hook that succeeds.
-    :param metrics: counts them.
-    :param events: logs them.
-    :param before_sleep: called with a model's name right before its sleep hook starts.
+    :param sleeping: puts to sleep.
+    :param waking: wakes.
+    :param health: leaves models alone that are put to sleep.
+    :param events: logs.
+    :param before_sleep: called with a model's name right before it is put to sleep.
     """
 
-    _hooks: IHookRunner
-    _clock: IReactorTime
-    _costs: SwitchCosts
-    _metrics: Metrics
+    _hooks: HookRuns
+    _sleeping: Sleeping
+    _waking: Waking
+    _health: HealthCheck
     _events: Events
     _before_sleep: Callable[[str], None]
     _log = make_logger()
@@ -88,115 +151,47 @@ class SwitchHooks:
         """
         Put all victims of a switch to sleep, side by side.
 
-        One that does not go has a back-off.  It is awake as before if its ``alive`` says so; else
-        nobody knows, and its wake hook runs before it is asked anything again.
-
-        :returns: ``None``, or why the target cannot be woken, in words for the log.
+        :returns: ``None``, or why there may be no room for the target, in words for the log.
         """
-        errors = await gatherResults(
-            [Deferred.fromCoroutine(self._sleep(model, switch)) for model in switch.victims]
-        )
-        return "; ".join(error for error in errors if error is not None) or None
+        sleeps = [
+            Deferred.fromCoroutine(self.sleep(victim, switch.occasion)) for victim in switch.victims
+        ]
+        results = await DeferredList(sleeps, consumeErrors=True)  # all of them, also if one fails
+        errors = []
+        for _, result in results:
+            if isinstance(result, Failure):
+                result.raiseException()
+            elif result is not None:
+                errors.append(result)
+        return "; ".join(errors) or None
+
+    async def sleep(self, model: Model, occasion: Occasion) -> str | None:
+        """Put one model to sleep; see :meth:`Sleeping.put_to_sleep`."""
+        began = self._hooks.clock.seconds()
+        try:
+            self._before_sleep(model.name)
+        except Exception:  # what else has to be told must not stop a switch
+            self._log.failure("what is done before a model sleeps failed")
+        error = await self._sleeping.put_to_sleep(model, occasion)
+        if error is None:
+            seconds = self._hooks.clock.seconds() - began
+            self._events.model_slept(model.name, occasion.reason.value, seconds)
+        else:
+            self._health.watch(model)
+        return error
 
     async def wake(self, switch: Switch) -> str | None:
         """
-        Wake the target of a switch; it is awake afterwards, or its back-off has begun.
+        Wake the target of a switch, if it has one.
 
         :returns: ``None``, or why it is not awake, in words for the log.
         """
-        model = switch.target
-        model.enter(State.WAKING, self._clock.seconds())
-        result = await self._run(model, Hook.WAKE, switch, switch.reason)
-        if result.success:
-            self._costs.woke(model.name, result.seconds)
-            model.switch_began = switch.started
-            model.enter(State.AWAKE, self._clock.seconds())
+        if switch.target is None:
             return None
-        model.wake_not_before = self._clock.seconds() + BACKOFF
-        return f"the wake hook {result.describe()}"
-
-    async def clean_up(self, switch: Switch) -> None:
-        """Put to sleep what a wake hook that failed may have left behind."""
-        model = switch.target
-        model.enter(State.SLEEPING, self._clock.seconds())
-        result = await self._run(model, Hook.SLEEP, switch, Reason.WAKE_FAILED)
-        gone = result.success or await self._is_alive(model, switch) is False
-        model.enter(State.ASLEEP if gone else State.UNKNOWN, self._clock.seconds())
-        if not gone:
-            model.sleep_not_before = self._clock.seconds() + BACKOFF
-            self._events.sleep_hook_failed(
-                model.name, switch.target.name, f"the sleep hook {result.describe()}"
-            )
-
-    async def _sleep(self, model: Model, switch: Switch) -> str | None:
-        before, began = model.state, self._clock.seconds()
-        model.enter(State.SLEEPING, began)
-        result = await self._run(model, Hook.SLEEP, switch, switch.reason)
-        error, serves = None, False
-        if result.success:
-            self._costs.slept(model.name, result.seconds)
-        else:
-            error = f"the sleep hook of {model.name} {result.describe()}"
-            self._events.sleep_hook_failed(model.name, switch.target.name, error)
-            alive = await self._is_alive(model, switch)
-            serves = alive is True and before is not State.UNKNOWN
-            if alive is False:
-                error = None
-        now = self._clock.seconds()
-        if error is None:
-            if before is not State.UNKNOWN:
-                self._metrics.model_slept(model.name, began - model.awake_since)
-            model.enter(State.ASLEEP, now)
-        else:
-            model.sleep_not_before = now + BACKOFF
-            model.enter(State.AWAKE if serves else State.UNKNOWN, now)
+        error = await self._waking.wake(switch.target, switch.occasion, switch.started)
+        self._health.watch(switch.target)
         return error
 
-    async def _is_alive(self, model: Model, switch: Switch) -> bool | None:
-        """
-        Ask ``alive`` about a model whose sleep hook failed.
-
-        A sleep hook also fails because there is nothing left to be put to sleep: the engine has
-        crashed.
-
-        :returns: ``None`` where nobody can tell: there is no ``alive``, or it hangs, is ended by a
-            signal or cannot be run.
-        """
-        if not self._hooks.has(model.name, Hook.ALIVE):
-            return None
-        result = await self._run(model, Hook.ALIVE, switch, Reason.SLEEP_FAILED)
-        return None if result.timed_out or result.exit_code is None else result.success
-
-    async def _run(self, model: Model, hook: Hook, switch: Switch, reason: Reason) -> HookResult:
-        call = HookCall(
-            model=model.name,
-            hook=hook,
-            source=switch.source,
-            target=switch.target.name,
-            reason=reason,
-        )
-        if hook is Hook.SLEEP:
-            try:
-                self._before_sleep(model.name)
-            except Exception:  # what else has to be told must not stop a switch
-                self._log.failure("what is done before a model sleeps failed")
-        began = self._clock.seconds()
-        try:
-            result = await self._hooks.run(call)
-        except Exception as error:  # a runner does not fail; one that does must not stop the rest
-            self._log.failure("the hook runner failed")
-            result = HookResult(seconds=self._clock.seconds() - began, error=repr(error))
-        self._metrics.hook_ended(model.name, hook.value, result.seconds, result.success)
-        if result.success:
-            self._events.hook_completed(model.name, hook.value, reason.value, result.seconds)
-        else:
-            self._events.hook_failed(
-                model.name,
-                hook.value,
-                reason.value,
-                result.seconds,
-                result.exit_code,
-                result.describe(),
-                result.output,
-            )
-        return result
+    async def clean_up(self, model: Model, occasion: Occasion) -> None:
+        """Put to sleep what a wake that failed may have left behind."""
+        await self.sleep(model, occasion.because(Reason.WAKE_FAILED))

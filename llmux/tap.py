@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,8 +19,12 @@ from llmux import logs
 from llmux._version import __version__
 from llmux.clock import make_monotonic
 from llmux.config import Config
-from llmux.errors import ConfigError
-from llmux.service import LLMuxService, bind, build_app
+from llmux.errors import CannotListen, ConfigError
+from llmux.listening import open_doors
+from llmux.service import build_app
+from llmux.serving import LLMuxService
+from llmux.signals import SignalService, fail_at_exit
+from llmux.systemd import Notifier, initial_environment, take_sockets
 
 
 def _port(word: str) -> int:
@@ -61,10 +66,11 @@ class Options(usage.Options):
         for option, known in (("log-format", logs.FORMATS), ("log-level", logs.LEVELS)):
             if self[option] not in known:
                 _give_up(f"--{option} {self[option]}: must be one of {', '.join(known)}")
+        read = partial(Config.from_file, host=self["host"], port=self["port"])
+        # twistd may go to another directory before the file is read again
+        self.reader = partial(read, Path(self["config"]).absolute())
         try:
-            self.configuration = Config.from_file(
-                self["config"], host=self["host"], port=self["port"]
-            )
+            self.configuration = read(self["config"])
         except ConfigError as error:
             _give_up(str(error))
 
@@ -82,31 +88,37 @@ def makeService(options: Options) -> IService:
     make_monotonic(reactor)
     config = options.configuration
     server_options: Mapping[str, Any] = options.parent or {}
+    notifier = Notifier.from_environment(reactor, os.environ)
     try:
-        app = build_app(config, reactor)
-        _hand_over(app.state_dir, server_options)
-    except ConfigError as error:
+        app = build_app(config, reactor, read=options.reader)
+        app.lock.take()  # before any socket is
+        chosen = options["host"] is not None or options["port"] is not None
+        doors = open_doors(config, take_sockets(os.environ, initial_environment()), chosen=chosen)
+        _hand_over((app.state_dir, app.lock.path, *doors.own_paths), server_options)
+    except (ConfigError, CannotListen) as error:
         _give_up(str(error))
     except OSError as error:
         _give_up(f"the state directory cannot be given to --uid and --gid: {error}")
-    try:
-        listening = bind(config.host, config.port)
-    except OSError as error:
-        _give_up(
-            f"cannot listen on {config.host}:{config.port}: {error.strerror};"
-            " end what has this address, or choose another one with --host and --port"
-        )
     observer = logs.make_server_observer(
         server_options, options["log-format"], options["log-level"], reactor.callFromThread
     )
-    return _LoggingService(observer, LLMuxService(app, reactor, listening))
+    service = LLMuxService(app, reactor, doors, notifier)
+    signals = SignalService(reactor, service.end, partial(_cut, service), service.reload)
+    return _LoggingService(observer, signals, service)
 
 
-def _hand_over(state_dir: Path, server_options: Mapping[str, Any]) -> None:
-    """Give the state directory to whom twistd will become: ``--uid``, ``--gid``."""
+def _cut(service: LLMuxService, signal: str) -> None:
+    """End at once, and tell whoever has started us that this was no good end."""
+    fail_at_exit()
+    service.cut()
+
+
+def _hand_over(paths: Iterable[Path], server_options: Mapping[str, Any]) -> None:
+    """Give what is on the disk to whom twistd will become: ``--uid``, ``--gid``."""
     uid, gid = server_options.get("uid"), server_options.get("gid")
     if uid is not None or gid is not None:
-        os.chown(state_dir, -1 if uid is None else uid, -1 if gid is None else gid)
+        for path in paths:
+            os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid)
 
 
 class _LoggingService(MultiService):
@@ -114,13 +126,14 @@ class _LoggingService(MultiService):
     Tells the application that it becomes a part of how to log.
 
     :param observer: takes the log, if it is not taken already.
-    :param service: what does the work.
+    :param services: what does the work.
     """
 
-    def __init__(self, observer: ILogObserver | None, service: IService) -> None:
+    def __init__(self, observer: ILogObserver | None, *services: IService) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted's
         self._observer = observer
-        self.addService(service)  # type: ignore[no-untyped-call]  # Twisted's
+        for service in services:
+            self.addService(service)  # type: ignore[no-untyped-call]  # Twisted's
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """See :meth:`IService.setServiceParent`; twistd asks the application for its observer."""

@@ -106,6 +106,34 @@ class WaitingRoom:
         self._set_timer()
         return waiter
 
+    def add_again(self, number: int, arrived: float) -> Waiter:
+        """
+        Queue a request at the place that it had before it was given a lease.
+
+        :param number: its place among all arrivals for all models.
+        :param arrived: when it came, in the clock's seconds; its time counts from then.
+        """
+        waiter = Waiter(
+            arrived=arrived, number=number, lease=Deferred(lambda _: self._client_left(waiter))
+        )
+        if not self._waiters:
+            self.occupied_since = self._clock.seconds()
+        place = bisect_left(self._numbers, number)
+        later = list(self._waiters.items())[place:]
+        for lease, _ in later:
+            del self._waiters[lease]
+        self._waiters[waiter.lease] = waiter
+        self._waiters.update(later)
+        self._numbers.insert(place, number)
+        self._sums.add(arrived, +1)
+        self._reset_timer()
+        return waiter
+
+    def limit(self, timeout: float | None) -> None:
+        """Let everybody wait for so long from now on, those who wait already too."""
+        self._timeout = timeout
+        self._reset_timer()
+
     def take(self, most: int = sys.maxsize) -> list[Waiter]:
         """
         Take those who have waited longest out of the queue; the caller fires their Deferreds.
@@ -130,6 +158,10 @@ class WaitingRoom:
         """
         waiter = self._waiters.get(lease)
         return None if waiter is None else bisect_left(self._numbers, waiter.number)
+
+    def arrivals(self) -> list[float]:
+        """Say when each of those who wait has come, in their order, in the clock's seconds."""
+        return [waiter.arrived for waiter in self._waiters.values()]
 
     def views(self) -> Mapping[str, WaitingView]:
         """Say who waits, by class, as running sums; see :class:`WaitingView`."""
@@ -158,6 +190,12 @@ class WaitingRoom:
         del self._waiters[waiter.lease]
         del self._numbers[bisect_left(self._numbers, waiter.number)]
         self._sums.add(waiter.arrived, -1)
+        self._set_timer()
+
+    def _reset_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._set_timer()
 
     def _set_timer(self) -> None:

@@ -55,7 +55,8 @@ def serve(directory: Path, general: dict[str, Any], settings: dict[str, Any]) ->
     models = {
         "llama": {"port": backend.port, **hooks},
         "org/other": {"port": other.port, **hooks},
-        "nobody": {"port": free_port(), **hooks},
+        # each is asked once: one that nobody listens for has a back-off afterwards
+        **{f"nobody-{number}": {"port": free_port(), **hooks} for number in range(1, 6)},
         "broken": {"port": free_port(), **hooks, "wake": "exit 1"},
         "fails": {**hooks, "port": free_port(), "wake": f"sleep {WAKE_SECS}; exit 1"},
         "slow": {**hooks, "port": backend.port, "wake": f"sleep {WAKE_SECS}"},

@@ -198,7 +198,7 @@ BROKEN = [
     ),
     Case(
         name="refused",
-        sends=post(b'{"model": "nobody"}'),
+        sends=post(b'{"model": "nobody-1"}'),
         gets=(Told(502, "refused", "backend_refused"),),
     ),
 ]

@@ -195,16 +195,14 @@ def test_never_sent_twice(end: End, plain: House) -> None:
 
 def test_backend_that_does_not_accept(tight: House) -> None:
     """A backend that takes no connection in time is a 504."""
-    status, _ = tight.program.post("/x", {"model": "nobody"})
-    assert status == 502
     config = tight.program.log.parent / "config.json"
-    port = int(config.read_text().partition('"nobody": {"port": ')[2].partition(",")[0])
+    port = int(config.read_text().partition('"nobody-5": {"port": ')[2].partition(",")[0])
     with socket.create_server(("127.0.0.1", port), backlog=0):
         full = [socket.socket() for _ in range(3)]
         for one in full:
             one.setblocking(False)
             one.connect_ex(("127.0.0.1", port))
-        status, body = tight.program.post("/x", {"model": "nobody"})
+        status, body = tight.program.post("/x", {"model": "nobody-5"})
         for one in full:
             one.close()
     assert status == 504

@@ -128,7 +128,7 @@ def test_ids_that_are_not_taken(given: bytes, plain: House) -> None:
         (get(b"/health", b"X-Request-Id: given\r\n"), 200),
         (get(b"/", b"X-Request-Id: given\r\n"), 404),
         (post(b'{"model": 1}', b"X-Request-Id: given\r\n"), 400),
-        (post(b'{"model": "nobody"}', b"X-Request-Id: given\r\n"), 502),
+        (post(b'{"model": "nobody-3"}', b"X-Request-Id: given\r\n"), 502),
         (get(b"/upstream/llama/sleep", b"X-Request-Id: given\r\n"), 403),
         (get(b"/x", b"X-Request-Id: given\r\nExpect: x\r\n"), 417),
     ],
@@ -191,7 +191,7 @@ def test_log(plain: House) -> None:
     ("request_", "status"),
     [
         (get(b"/x", b"X-Request-Id: log-404\r\n"), 404),
-        (post(b'{"model": "nobody"}', b"X-Request-Id: log-502\r\n"), 502),
+        (post(b'{"model": "nobody-4"}', b"X-Request-Id: log-502\r\n"), 502),
         (post(b"", b"X-Request-Id: log-400\r\nContent-Length: 5\r\n"), 400),
         (get(b"/sleep", b"X-Request-Id: log-403\r\n"), 403),
     ],

@@ -120,7 +120,7 @@ CORS = [
 ERRORS = [
     (get(b"/v1/x", ORIGIN), 404),
     (get(b"/sleep", ORIGIN), 403),
-    (post(b'{"model": "nobody"}', ORIGIN), 502),
+    (post(b'{"model": "nobody-2"}', ORIGIN), 502),
     (post(b'{"model": "broken"}', ORIGIN), 503),
     (get(b"/v1/x", ORIGIN + b"Expect: x\r\n"), 417),
     (post(b"", ORIGIN + b"Transfer-Encoding: chunked\r\n"), 400),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 
 from txaio.tx import make_logger
@@ -25,6 +26,15 @@ class GuardedPolicy:
     def __init__(self, policy: ISwitchPolicy) -> None:
         self._policy = policy
         self._fallback = FifoPolicy()
+
+    @property
+    def name(self) -> str:
+        """What the policy is called in the log."""
+        return type(self._policy).__name__
+
+    def replace(self, policy: ISwitchPolicy) -> None:
+        """Ask another policy from now on."""
+        self._policy = policy
 
     def decide(self, context: PolicyContext) -> PolicyDecision:
         """See :meth:`ISwitchPolicy.decide`."""
@@ -52,11 +62,17 @@ class GuardedPolicy:
 
     def as_json(self) -> dict[str, object]:
         """See :meth:`ISwitchPolicy.as_json`."""
-        return self._policy.as_json()
+        try:
+            learnt = self._policy.as_json()
+            json.dumps(learnt)  # or it could not be written down
+            return learnt
+        except Exception:
+            self._log.failure("the policy failed to say what it has learnt")
+            return {}
 
     def learn(self, learnt: Mapping[str, object]) -> None:
         """See :meth:`ISwitchPolicy.learn`."""
-        self._policy.learn(learnt)
+        self._tell(lambda: self._policy.learn(learnt))
 
     def _tell(self, observation: Callable[[], None]) -> None:
         try:

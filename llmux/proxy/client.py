@@ -28,13 +28,16 @@ from llmux.config import Backend
 from llmux.proxy.connection import BackendConnection, Switched
 from llmux.proxy.pool import ConnectionPool
 
+HandingOver = Callable[[BackendConnection], object]
+
+
+def _unheard(connection: BackendConnection) -> None:
+    """Be told of a connection, and do nothing with that."""
+
 
 class BackendResponse(proxyForInterface(IResponse)):  # type: ignore[misc]  # made at run time
     """
-    An answer with what Twisted's client keeps for itself, which can be broken off at once.
-
-    Until its body has ended, :meth:`abort` closes the connection without waiting for what is still
-    to be sent over it; ``loseConnection`` would wait for a backend that reads no more.
+    An answer with what Twisted's client keeps for itself.
 
     :ivar framing: the headers about its connection and the framing of its body.
     """
@@ -45,10 +48,6 @@ class BackendResponse(proxyForInterface(IResponse)):  # type: ignore[misc]  # ma
         super().__init__(original)
         self.framing = framing
         self._connection = connection
-
-    def abort(self) -> None:
-        """Close the connection at once."""
-        self._connection.break_off()
 
     @property
     def was_reset(self) -> bool:
@@ -81,19 +80,21 @@ class BackendAgent:
         uri: bytes,
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
+        handing_over: HandingOver = _unheard,
     ) -> Deferred[IResponse]:
         """
         See :meth:`IAgent.request`.
 
         :param uri: the backend's address and, behind it, the target as it goes into the request
             line, with all its oddities.
+        :param handing_over: see :meth:`RelayClient.request`.
         :raises ValueError: if method or target hold what no request line can.
         """
         target = uri.removeprefix(self._base)
         request = Request(method, target, headers or Headers(), bodyProducer, persistent=True)
 
         def send(connection: BackendConnection) -> Deferred[IResponse]:
-            return connection.send(request).addCallback(_whole(connection))
+            return connection.send(request, handing_over).addCallback(_whole(connection))
 
         def send_anew(failure: Failure) -> Deferred[IResponse]:
             failure.trap(RequestNotSent)  # nothing of it has been handed to the transport
@@ -114,13 +115,19 @@ class RelayClient(HTTPClient):
     """
 
     def __init__(self, backend: Backend, pool: ConnectionPool) -> None:
-        super().__init__(BackendAgent(backend, pool))
+        self._sender = BackendAgent(backend, pool)
+        super().__init__(self._sender)
         self._pool = pool
         self._base = backend.url.encode("ascii")
         self.host = backend.authority.encode("ascii")
 
     def request(  # type: ignore[override]  # bytes that are sent as they are, not values to encode
-        self, method: bytes, target: bytes, headers: Headers, body: IBodyProducer | None
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        body: IBodyProducer | None,
+        handing_over: HandingOver = _unheard,
     ) -> Deferred[_Response]:
         """
         Send a request.
@@ -129,23 +136,28 @@ class RelayClient(HTTPClient):
         :param target: path and query, as they go into the request line.
         :param headers: all headers but those of the body's framing; one ``Host`` among them.
         :param body: the body, with its length, or ``None``.
+        :param handing_over: called with the connection that is about to be handed the request.  As
+            long as it has not been, the backend cannot know of the request.
         :returns: treq's response, its body unread and unbuffered.
         """
-        answered = self._agent.request(method, self._base + target, headers, body)
+        answered = self._sender.request(method, self._base + target, headers, body, handing_over)
         return answered.addCallback(_Response, self._cookiejar)
 
-    def upgrade(self, target: bytes, headers: Headers) -> Deferred[Switched | _Response]:
+    def upgrade(
+        self, target: bytes, headers: Headers, handing_over: HandingOver = _unheard
+    ) -> Deferred[Switched | _Response]:
         """
         Ask for another protocol, on a connection of its own.
 
         :param target: path and query, as they go into the request line.
         :param headers: all of them, ``Connection`` and ``Upgrade`` too.
+        :param handing_over: see :meth:`request`.
         :returns: what the backend made of it.
         """
         request = Request(b"GET", target, headers, None, persistent=True)
 
         def send(connection: BackendConnection) -> Deferred[Switched | _Response]:
-            upgraded = connection.upgrade(request)
+            upgraded = connection.upgrade(request, handing_over)
             whole = _whole(connection)
 
             def take(answer: Switched | IResponse) -> Switched | _Response:

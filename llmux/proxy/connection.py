@@ -7,19 +7,22 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
 from twisted.web._newclient import (
     HTTP11ClientProtocol,
     ParseError,
     Request,
+    RequestNotSent,
 )  # what Agent itself uses
 from twisted.web.http import NO_BODY_CODES
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
 from llmux.headers import tokens
+from llmux.proxy.closing import Closing
 
 _MAX_HEAD = 64 * 1024  # bytes of a line of a head, or of the head that answers an upgrade
 _SHOWN = 50  # bytes of what a backend said that an error repeats
@@ -51,6 +54,8 @@ class BackendConnection(HTTP11ClientProtocol):
     :param free: called with it when it could be used for another request.
     :param closed_idle: called with it when the backend has closed it while nothing was under way.
     :ivar was_reset: whether the connection has ended in another way than by being closed.
+    :ivar failed: whether it has ended, and not because we broke it off.
+    :ivar closing: when it has ended.
     """
 
     def __init__(
@@ -65,17 +70,28 @@ class BackendConnection(HTTP11ClientProtocol):
         self._sending: Request | None = None
         self._surplus = False
         self.was_reset = False
+        self.failed = False
+        self.closing = Closing()
+        self._broken_off = False
         self._early = b""
         self._tunnel: tuple[Callable[[bytes], None], Callable[[Failure], None]] | None = None
 
-    def send(self, request: Request) -> Deferred[IResponse]:
+    def send(
+        self, request: Request, handing_over: Callable[[BackendConnection], object]
+    ) -> Deferred[IResponse]:
         """
         Send a request; its answer may begin before all of its body has been sent.
 
         Twisted's own :meth:`request` gives the answer only then.  A backend that refuses a large
         body at once and reads no more of it would never be heard, and one that breaks off meanwhile
         leaves Twisted's state in disorder.
+
+        :param handing_over: called with the connection right before it is handed the request.
+        :raises RequestNotSent: by the Deferred, if it cannot be, and has not been.
         """
+        if self.state != "QUIESCENT":
+            return fail(RequestNotSent())
+        handing_over(self)
         self._sending = request
         self.was_reset = self._surplus = False
         finished: Deferred[IResponse] = self.request(request)
@@ -101,14 +117,17 @@ class BackendConnection(HTTP11ClientProtocol):
         finished.addBoth(settle)
         return answered
 
-    def upgrade(self, request: Request) -> Deferred[Switched | IResponse]:
+    def upgrade(
+        self, request: Request, handing_over: Callable[[BackendConnection], object]
+    ) -> Deferred[Switched | IResponse]:
         """
         Send a request that asks for another protocol.
 
         :param request: with its ``Connection`` and ``Upgrade`` headers.
+        :param handing_over: see :meth:`send`.
         :returns: what the backend made of it: the switch, or an ordinary answer.
         """
-        answered = self.send(request)
+        answered = self.send(request, handing_over)
         upgraded: Deferred[Switched | IResponse] = Deferred(lambda _: answered.cancel())
         self._upgraded = upgraded
 
@@ -142,6 +161,13 @@ class BackendConnection(HTTP11ClientProtocol):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's default
         """See :meth:`IProtocol.connectionLost`."""
         self.was_reset = reason.check(ConnectionDone) is None
+        self.failed = not self._broken_off
+        try:
+            self._tell_of_end(reason)
+        finally:
+            self.closing.end()
+
+    def _tell_of_end(self, reason: Failure) -> None:
         if self._early:  # of a head that has not come to its end
             early, self._early, self._upgraded = self._early, b"", None
             super().dataReceived(early)
@@ -188,10 +214,24 @@ class BackendConnection(HTTP11ClientProtocol):
             early, self._early, self._upgraded = self._early, b"", None
             super().dataReceived(early)
 
+    def abort(self) -> Deferred[None]:
+        """Close it while nothing is under way; over TLS without the consent that it asks for."""
+        closed: Deferred[None] = super().abort()
+        if ISSLTransport.providedBy(self.transport):
+            self.transport.abortConnection()
+        return closed
+
     def break_off(self) -> None:
         """Close it at once, whatever is still to be sent."""
+        self._broken_off = True
         transport: Any = self.transport
         transport.abortConnection()
+
+    def hang_up(self) -> None:
+        """Break it off in order: what is still to be sent goes out first."""
+        self._broken_off = True
+        transport: Any = self.transport
+        transport.loseConnection()
 
     def _finishResponse(self, rest: bytes) -> None:  # noqa: N802  # Twisted's
         """Take the end of an answer; what comes behind it belongs to no other one."""

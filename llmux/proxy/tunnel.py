@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from treq.response import _Response
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
@@ -14,9 +13,9 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from llmux.headers import for_client, tokens
-from llmux.proxy.closing import Closing
+from llmux.proxy.answer import Answer
 from llmux.proxy.connection import Switched
-from llmux.proxy.relay import Answer, Ending, Relay, cut
+from llmux.proxy.relay import Ending, Relay, cut
 from llmux.proxy.stall import StalledClient
 from llmux.proxy.watchdog import Watchdog
 from llmux.server.request import RelayRequest
@@ -48,14 +47,14 @@ async def begin_tunnel(relay: Relay, target: bytes, headers: Headers) -> Answer 
     :param headers: as the backend is to see them; what is needed for the switch is added.
     :returns: what the backend made of it; nothing has been sent to the client yet.
     :raises BackendError: if no head came.
+    :raises LeaseRevoked: if the lease was revoked before.
     """
     headers.setRawHeaders(b"Connection", [b"Upgrade"])
     headers.setRawHeaders(b"Upgrade", [PROTOCOL])
-    answered: Deferred[Switched | _Response] = relay.client.upgrade(target, headers)
-    answer = await relay.first_byte(answered, None)
+    answer = await relay.first_byte(relay.upgrade(target, headers))
     if isinstance(answer, Switched):
         return Tunnel(relay, answer)
-    return Answer(relay, answer, None)
+    return Answer(relay, answer)
 
 
 @implementer(IPushProducer)
@@ -101,7 +100,6 @@ class Tunnel:
         self._backend: Any = switched.connection.transport
         self._switched = switched
         self._ended: Deferred[Ending] = Deferred()
-        self._closing = Closing()
         self._watchdog: Watchdog | None = None
         self._stall = StalledClient(
             relay.request,
@@ -125,24 +123,28 @@ class Tunnel:
             self._relay.settings.tunnel_idle_secs,
             lambda: self._give_up(Ending.TIMEOUT),
         )
-        self._switched.connection.tunnel(self._from_backend, self._backend_closed)
+        lease, connection = self._relay.lease, self._switched.connection
+        lease.heard_at = lambda: watchdog.fed_at
+        connection.tunnel(self._from_backend, self._backend_closed)
         request.registerProducer(self, True)  # type: ignore[no-untyped-call]  # Twisted's
         backend.registerProducer(_ClientSide(request.channel), True)
         self._from_backend(self._switched.early)
         request.channel.tunnel(self._from_client)
         backend.resumeProducing()
+        lease.on_revoked(lambda why: self._give_up(Ending(why.value)))
         last_words: IDelayedCall | None = None
         try:
             ending = await self._ended
         except CancelledError:
             ending = Ending.CLIENT
             backend.unregisterProducer()
-            backend.loseConnection()
+            connection.hang_up()
             last_words = self._relay.clock.callLater(LAST_WORDS_SECS, backend.abortConnection)
         finally:
             watchdog.stop()
             self._stall.end()
-        await self._closing.wait()
+        await connection.closing.wait()
+        await self._relay.let_go(complete=ending is Ending.COMPLETE)
         if last_words is not None and last_words.active():
             last_words.cancel()
         if ending is not Ending.COMPLETE and ending is not Ending.CLIENT:
@@ -164,28 +166,25 @@ class Tunnel:
         self._backend.stopProducing()
 
     def _from_client(self, data: bytes) -> None:
-        self._fed()
+        if self._watchdog is not None:
+            self._watchdog.put_off()
         self._request.body_length += len(data)
         self._backend.write(data)
 
     def _from_backend(self, data: bytes) -> None:
-        self._fed()
+        if self._watchdog is not None:
+            self._watchdog.feed()
         if data and self._request.channel is not None:
             self._request.bytes_sent += len(data)
             self._request.channel.write(data)
 
-    def _fed(self) -> None:
-        if self._watchdog is not None:
-            self._watchdog.feed()
-
     def _backend_closed(self, reason: Failure) -> None:
         self._request.unregisterProducer()
         self._end(Ending.COMPLETE if reason.check(ConnectionDone) else Ending.BACKEND)
-        self._closing.end()
 
     def _give_up(self, ending: Ending) -> None:
         self._end(ending)
-        self._backend.abortConnection()
+        self._switched.connection.break_off()
 
     def _end(self, ending: Ending) -> None:
         if not self._ended.called:

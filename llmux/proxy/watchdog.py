@@ -17,6 +17,7 @@ class Watchdog:
     :param clock: tells the time.
     :param seconds: how long nothing may happen; ``None``: for ever.
     :param expired: called, once, when nothing has.
+    :ivar fed_at: when it was last fed, or made, in the clock's seconds.
     """
 
     def __init__(
@@ -25,13 +26,17 @@ class Watchdog:
         self._clock = clock
         self._seconds = seconds
         self._expired = expired
-        self._fed_at = clock.seconds()
+        self.fed_at = self._counts_from = clock.seconds()
         self._timer: IDelayedCall | None = None
         self.resume()
 
     def feed(self) -> None:
         """Tell it that something has happened."""
-        self._fed_at = self._clock.seconds()
+        self.fed_at = self._clock.seconds()
+
+    def put_off(self) -> None:
+        """Count from now on, though nothing has happened."""
+        self._counts_from = self._clock.seconds()
 
     def pause(self) -> None:
         """Let any time pass."""
@@ -40,8 +45,8 @@ class Watchdog:
             self._timer = None
 
     def resume(self) -> None:
-        """Count from now on."""
-        self.feed()
+        """Count again, from now on."""
+        self.put_off()
         if self._timer is None and self._seconds is not None:
             self._timer = self._clock.callLater(self._seconds, self._look)
 
@@ -50,7 +55,7 @@ class Watchdog:
     def _look(self) -> None:
         self._timer = None
         assert self._seconds is not None
-        left = self._fed_at + self._seconds - self._clock.seconds()
+        left = max(self.fed_at, self._counts_from) + self._seconds - self._clock.seconds()
         if left > 0:
             self._timer = self._clock.callLater(left, self._look)
         else:

@@ -32,6 +32,12 @@ Seconds that a client may go on sending what was refused.  A connection that is 
 bytes is reset, and the client may never see why (RFC 9112, 9.6).
 """
 
+FIRST_SECS = 1.0
+"""
+Seconds in which a client that has just connected can send a request when llmux ends.  Its
+connection was taken, so it is not closed without an answer if that can be helped.
+"""
+
 CLOSE_SECS = 300
 """Seconds in which a client has to take what was written for it, when nothing more is to come."""
 
@@ -75,6 +81,7 @@ class RelayChannel(HTTPChannel):
         self._head_began = 0.0
         self._blank_seen = False
         self._request: RelayRequest | None = None  # the one whose body is being received
+        self._asked = False  # whether a request has come
         self._refused = False
         self._closing = False
         self._parked: HTTPRequest | None = None  # answered, but its client takes nothing
@@ -85,6 +92,22 @@ class RelayChannel(HTTPChannel):
         """See :meth:`IProtocol.connectionMade`."""
         super().connectionMade()
         self._read_size = getattr(self._network(), "bufferSize", SLICE)
+        if self.site.ending:  # it was in the queue when the door was shut
+            self.end()
+
+    def end(self) -> None:
+        """Close as soon as what has been asked is answered."""
+        self.persistent = False
+        if self._closing or self._handlingRequest or self._in_head or self._request is not None:
+            return
+        if self._asked:
+            self.loseConnection()
+        else:
+            self.setTimeout(FIRST_SECS)
+
+    def abort(self) -> None:
+        """Close at once, in such a way that the client takes no answer for whole that is not."""
+        self._network().abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
         """See :meth:`IProtocol.dataReceived`."""
@@ -152,6 +175,7 @@ class RelayChannel(HTTPChannel):
         if self._request is not None:
             self._network().bufferSize = self._read_size
         self._request = self._line = None
+        self._asked = True
         self._lines = []
         self._head_size = 0
         self._in_head = self._blank_seen = False
@@ -215,7 +239,7 @@ class RelayChannel(HTTPChannel):
         self._stop_looking()
         abandoned = self._request
         super().connectionLost(reason)
-        self.site.connection_lost(abandoned)
+        self.site.connection_lost(self, abandoned)
 
     def tunnel(self, received: Callable[[bytes], None]) -> None:
         """
@@ -261,7 +285,7 @@ class RelayChannel(HTTPChannel):
         head = read_head(line.version, self._lines, request.requestHeaders)
         if line.refused is not None:
             raise line.refused
-        self.persistent = head.persistent
+        self.persistent = head.persistent and not self.site.ending
         if head.length is not None and head.length > self.terms.limits.max_body_bytes:
             raise body_too_large(self.terms.limits.max_body_bytes)
         request.gotLength(head.length)

@@ -1,10 +1,11 @@
-"""The server's settings, and how many connections it takes."""
+"""The server's settings, how many connections it takes, and how they all come to an end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress
 from twisted.web.http import Request as HTTPRequest
 from twisted.web.resource import IResource
@@ -28,7 +29,7 @@ class RelaySite(Site):
     :param refused: called for each connection that is one too many.
     :param abandoned: called with each request whose client has gone before all of it had come.
     :ivar max_connections: how many may be open.
-    :ivar connections: how many are open.
+    :ivar ending: whether each connection is closed as soon as its request has been answered.
     """
 
     protocol = RelayChannel  # type: ignore[assignment]  # Twisted's is a function
@@ -47,29 +48,64 @@ class RelaySite(Site):
         super().__init__(resource, RelayRequest, timeout=IDLE_SECS, reactor=reactor)
         self._terms = Terms(reactor, limits, is_model)
         self.max_connections = limits.max_connections
-        self.connections = 0
+        self.ending = False
+        self._channels: set[RelayChannel] = set()
+        self._emptied: list[Deferred[None]] = []
         self._connection_refused = refused
         self._request_abandoned = abandoned
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._channels)
+
+    def limit(self, limits: Limits) -> None:
+        """Have other limits of bodies, for all connections and at once."""
+        self._terms.limits = limits
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Take a connection, or close it if there are too many."""
         if self.connections >= self.max_connections:
             self._connection_refused()
             return None
-        self.connections += 1
-        channel = super().buildProtocol(addr)
+        channel: Any = super().buildProtocol(addr)
         channel.terms = self._terms
+        self._channels.add(channel)
         return channel
 
-    def connection_lost(self, abandoned: RelayRequest | None) -> None:
+    def connection_lost(self, channel: RelayChannel, abandoned: RelayRequest | None) -> None:
         """
         Have room for one more connection.
 
+        :param channel: the connection that has ended.
         :param abandoned: the request of which the body has not come to its end, if there is one.
         """
-        self.connections -= 1
+        self._channels.discard(channel)
         if abandoned is not None:
             self._request_abandoned(abandoned)
+        if not self._channels:
+            emptied, self._emptied = self._emptied, []
+            for each in emptied:
+                each.callback(None)
+
+    def end(self) -> None:
+        """Close each connection as soon as its request has been answered; idle ones at once."""
+        self.ending = True
+        for channel in tuple(self._channels):
+            channel.end()
+
+    def emptied(self) -> Deferred[None]:
+        """Give a Deferred that fires when no connection is open; it may be cancelled."""
+        if not self._channels:
+            return succeed(None)
+        emptied: Deferred[None] = Deferred(self._emptied.remove)
+        self._emptied.append(emptied)
+        return emptied
+
+    def abort(self) -> None:
+        """Cut every connection, visibly for whoever is in the midst of an answer."""
+        for channel in tuple(self._channels):
+            channel.abort()
 
     def log(self, request: HTTPRequest) -> None:
         """Write nothing."""

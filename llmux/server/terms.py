@@ -11,13 +11,13 @@ from llmux.config import Limits
 from llmux.envelope import EnvelopeReader
 
 
-@attrs.frozen
+@attrs.define
 class Terms:
     """
-    What a connection has to know.
+    What a connection has to know; all of them look at the same one.
 
     :param clock: tells the time.
-    :param limits: of bodies.
+    :param limits: of bodies; another configuration may bring others.
     :param is_model: tells whether a name is a model's.
     """
 

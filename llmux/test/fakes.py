@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from llmux.config import Backend, ModelConfig
 from llmux.hooks.contract import Hook, HookCall, HookResult, IHookRunner, Leftover
+from llmux.lease import Lease
 from llmux.lifecycle import Model
 from llmux.operator import IOperator, OrderRefused
 from llmux.policy import ISwitchPolicy, PolicyContext, PolicyDecision
@@ -34,6 +35,12 @@ def make_model(clock: IReactorTime, name: str = "a", **settings: object) -> Mode
     """Make a model that is asleep, and that no switcher knows of."""
     room = WaitingRoom(clock, None, lambda waiter, timed_out: None, lambda: 1)
     return Model(config=model_config(name, **settings), waiting=room)
+
+
+def lease_out(model: Model, count: int) -> None:
+    """Let a model have so many leases, whatever it had before."""
+    leases = (Lease(model.name, 0, 0.0, 0.0, lambda lease, outcome: None) for _ in range(count))
+    model.held = dict.fromkeys(leases)
 
 
 @attrs.define(eq=False)

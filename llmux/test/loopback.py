@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import reactor
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory, Protocol
@@ -15,6 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from llmux.config import Backend, Config
+from llmux.lease import Lease, Outcome, Revocation
 from llmux.service import App, build_app
 from llmux.states import State
 from llmux.test.fakes import model_config
@@ -34,9 +37,62 @@ async def until(condition: Callable[[], object], what: str = "it") -> None:
     raise AssertionError(f"{what} did not come about")
 
 
-def listen(factory: Any) -> Any:
-    """Listen on any free port of loopback."""
-    return reactor.listenTCP(0, factory, interface="127.0.0.1")
+def listen(factory: Any, port: int = 0) -> Any:
+    """Listen on a port of loopback, or on any that is free."""
+    return reactor.listenTCP(port, factory, interface="127.0.0.1")
+
+
+def unaccepting(test: TestCase) -> Backend:
+    """Give an address that neither accepts connections nor refuses them, while the test runs."""
+    busy = socket.socket()
+    test.addCleanup(busy.close)
+    busy.bind(("127.0.0.1", 0))
+    busy.listen(0)
+    address = Backend("127.0.0.1", busy.getsockname()[1])
+    for _ in range(4):  # more than the kernel queues for it
+        waiting = socket.socket()
+        test.addCleanup(waiting.close)
+        waiting.setblocking(False)
+        waiting.connect_ex(("127.0.0.1", address.port))
+    return address
+
+
+class Leases:
+    """
+    Remembers the leases of all requests that get as far as a backend.
+
+    :param test: while it runs.
+    :ivar given: every lease, in order.
+    :ivar outcomes: what became of those that have been released, in order.
+    """
+
+    def __init__(self, test: TestCase) -> None:
+        self.given: list[Lease] = []
+        self.outcomes: list[Outcome] = []
+        release, on_revoked = Lease.release, Lease.on_revoked
+
+        def note_release(lease: Lease, outcome: Outcome = Outcome.COMPLETE) -> None:
+            if lease.held:
+                self.outcomes.append(outcome)
+            release(lease, outcome)
+
+        def note(lease: Lease, told: Callable[[Revocation], None]) -> None:
+            if lease not in self.given:
+                self.given.append(lease)
+            on_revoked(lease, told)
+
+        test.patch(Lease, "release", note_release)
+        test.patch(Lease, "on_revoked", note)
+
+    async def lease(self, number: int = 0) -> Lease:
+        """Wait for a lease."""
+        await until(lambda: len(self.given) > number, "a lease")
+        return self.given[number]
+
+    async def outcome(self) -> Outcome:
+        """Wait for the last outcome that has not been asked for yet."""
+        await until(lambda: self.outcomes, "a lease's end")
+        return self.outcomes.pop()
 
 
 class Wire(Protocol):
@@ -98,11 +154,19 @@ class RawBackend:
         self.answer: bytes | None = http_answer(b"hello")
         self.wires: list[BackendWire] = []
         self.requests: list[bytes] = []
-        factory = Factory.forProtocol(lambda: BackendWire(self))
-        port = listen(factory)
-        test.addCleanup(port.stopListening)
-        test.addCleanup(self._close)
-        self.address = Backend("127.0.0.1", port.getHost().port)
+        self._factory = Factory.forProtocol(lambda: BackendWire(self))
+        self._port = listen(self._factory)
+        test.addCleanup(self.go_down)
+        self.address = Backend("127.0.0.1", self._port.getHost().port)
+
+    async def go_down(self) -> None:
+        """Refuse connections from now on, and break off those that there are."""
+        await maybeDeferred(self._port.stopListening)
+        self._close()
+
+    def come_up(self) -> None:
+        """Take connections again, at the same address."""
+        self._port = listen(self._factory, self.address.port)
 
     async def wire(self, number: int = 0) -> BackendWire:
         """Wait for a connection."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
 from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent
@@ -14,7 +15,7 @@ from llmux.config import ModelConfig
 from llmux.costs import SwitchCosts
 from llmux.events import Events
 from llmux.hooks.contract import Hook, HookCall
-from llmux.lease import Lease
+from llmux.lease import Lease, Outcome
 from llmux.metrics import Metrics
 from llmux.policy import FifoPolicy, ISwitchPolicy
 from llmux.switcher import Switcher
@@ -28,14 +29,14 @@ class Client:
     :ivar order: grows with each lease that any client of this bench was given.
     """
 
-    def __init__(self, bench: Bench, model: str) -> None:
+    def __init__(self, bench: Bench, model: str, waiting: Deferred[Lease] | None = None) -> None:
         self.model = model
         self.lease: Lease | None = None
         self.error: BaseException | None = None
         self.endings = 0
         self.order = 0
         self._bench = bench
-        self.waiting: Deferred[Lease] = bench.switcher.acquire(model)
+        self.waiting = bench.switcher.acquire(model) if waiting is None else waiting
         self.waiting.addCallbacks(self._served, self._refused)
 
     def _served(self, lease: Lease) -> None:
@@ -49,10 +50,15 @@ class Client:
         self.endings += 1
         self.error = failure.value  # type: ignore[attr-defined]  # a Failure
 
-    def finish(self) -> None:
+    def finish(self, outcome: Outcome = Outcome.COMPLETE) -> None:
         """Let the answer end."""
         assert self.lease is not None
-        self.lease.release()
+        self.lease.release(outcome)
+
+    def is_refused(self) -> Client:
+        """Let the backend refuse its connection; the request asks for another lease."""
+        assert self.lease is not None
+        return Client(self._bench, self.model, self._bench.switcher.acquire_again(self.lease))
 
     def leave(self) -> None:
         """Let the client hang up while it waits."""
@@ -74,6 +80,10 @@ class Bench:
         alive: frozenset[str] = frozenset(),
     ) -> None:
         configs = [m if isinstance(m, ModelConfig) else model_config(m) for m in models]
+        configs = [
+            attrs.evolve(config, alive=f"alive {config.name}") if config.name in alive else config
+            for config in configs
+        ]
         self.clock = VirtualClock()
         self.clock.advance(1000)  # a machine has been up for a while
         self.hooks = self.make_hooks(alive)
@@ -125,7 +135,13 @@ class Bench:
         self.clock.advance(2)
         call = self.exit()
         assert (call.hook, call.model) == (Hook.WAKE, model)
+        if self.hooks.has(model, Hook.ALIVE):
+            assert self.exit().hook is Hook.ALIVE
         return client
+
+    def answer(self, *codes: int) -> list[str]:
+        """End one hook after the other with these statuses; say which they were."""
+        return [f"{call.hook.value} {call.model}" for call in map(self.exit, codes)]
 
     def sample(self, name: str, **labels: str) -> float | None:
         """Give the value of one metric."""

@@ -19,8 +19,6 @@ from llmux.test.fakes import FakeOperator
 from llmux.test.loopback import RawBackend, Served, split, until
 from llmux.test.statuses import a_hook, a_model, a_status, a_switch, faults
 from llmux.web.admin import AdminFace, is_operators
-from llmux.web.app import FrontDoor
-from llmux.web.exchange import House
 from llmux.web.guard import Reach
 
 WAKE = order(b"/llmux/models/a/wake")
@@ -329,11 +327,8 @@ class FrontDoorTests(TestCase):
 
     def open_face(self) -> None:
         """Have the operator's face there, too."""
-        app, clock = self.served.app, _reactor()
-        house = House(config=app.config, clients=app.clients, switcher=app.switcher, clock=clock,
-                      metrics=app.metrics, events=app.events)  # fmt: skip
-        face = AdminFace(self.operator, Reach.LOOPBACK, clock, app.events, dict)
-        app.site.resource = FrontDoor(house, face)
+        app = self.served.app
+        app.resource.admin = AdminFace(self.operator, Reach.LOOPBACK, _reactor(), app.events, dict)
 
     async def answer(self, request: bytes) -> tuple[int, str]:
         """Give status and body of an answer that no web page may read."""

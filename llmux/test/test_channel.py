@@ -112,6 +112,10 @@ class Connection:
             refused=lambda: None,
             abandoned=lambda request: None,
         )
+        self.connect()
+
+    def connect(self) -> None:
+        """Connect to the site."""
         channel = self.site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
         assert isinstance(channel, RelayChannel)
         self.channel = channel

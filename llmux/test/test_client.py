@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IPushProducer, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.testing import MemoryReactorClock, StringTransport
@@ -29,7 +29,7 @@ from llmux.config import Backend
 from llmux.proxy.client import RelayClient, make_endpoint
 from llmux.proxy.connection import BackendConnection
 from llmux.proxy.pool import ConnectionPool
-from llmux.test.loopback import BackendWire, RawBackend, Served, http_answer, http_post
+from llmux.test.loopback import BackendWire, RawBackend, Served, http_answer, http_post, until
 
 
 class EndpointTests(SynchronousTestCase):
@@ -133,6 +133,28 @@ class TLSTests(TestCase):
         for _ in range(2):
             self.assertTrue((await served.exchange(http_post())).endswith(b"over TLS"))
         self.assertEqual(len(self.backend.wires), 1)
+
+    async def test_wedged(self) -> None:
+        """A connection of which a backend does not take the end is closed all the same."""
+        trusted = Path(self.mktemp())
+        trusted.write_bytes(self.certificate.dumpPEM())
+        self.addCleanup(os.environ.pop, "SSL_CERT_FILE", None)
+        os.environ["SSL_CERT_FILE"] = str(trusted.absolute())
+        served = Served(self, {"a": self.address})
+        closed: list[BackendConnection] = []
+        lost = BackendConnection.connectionLost
+
+        def note(connection: BackendConnection, reason: Failure) -> None:
+            closed.append(connection)
+            lost(connection, reason)
+
+        self.patch(BackendConnection, "connectionLost", note)
+        await served.exchange(http_post())
+        IPushProducer(self.backend.wires[0].transport).pauseProducing()
+        served.app.clients["a"].close_idle()
+        await until(lambda: closed, "the connection's end")
+        IPushProducer(self.backend.wires[0].transport).resumeProducing()
+        await self.backend.wires[0].until_lost()
 
 
 def make_certificate(name: str) -> PrivateCertificate:

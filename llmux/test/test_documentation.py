@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import textwrap
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from llmux.config import (
     ModelSettings,
     Shutdown,
 )
+from llmux.events import Events
 from llmux.overview import render
 from llmux.server.refusals import Refusal
 from llmux.test.statuses import STATUS, faults
@@ -141,6 +143,20 @@ class ConfigurationPageTests(SynchronousTestCase):
             complaints(below(rest, ".. code-block:: yaml"), "config.yaml"),
             [line for line in said if line],
         )
+
+
+class MetricsPageTests(SynchronousTestCase):
+    """The page about metrics and logs has every event."""
+
+    if not DOCS.is_dir():
+        skip = "there is no documentation: this is not a checkout"
+
+    def test_events(self) -> None:
+        """Every event that there is has an entry."""
+        page = (DOCS / "metrics.rst").read_text("utf-8")
+        names = {name for name, _ in inspect.getmembers(Events, inspect.isfunction)}
+        missing = [name for name in sorted(names) if f"\n``{name}``\n    " not in page]
+        self.assertEqual(missing, [])
 
 
 class ProxyingPageTests(SynchronousTestCase):

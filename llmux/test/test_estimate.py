@@ -16,7 +16,7 @@ from llmux.estimate import LONGEST, UNLEARNT, Estimate
 from llmux.outlook import Outlook
 from llmux.states import State
 from llmux.switching import Switch
-from llmux.test.fakes import make_model, model_config
+from llmux.test.fakes import lease_out, make_model, model_config
 from llmux.test.switching import Bench
 
 SLEEP: Mapping[str, float] = {"a": 3.0, "b": 4.0}
@@ -193,7 +193,7 @@ class EstimateTests(SynchronousTestCase):
         bench = learnt()
         bench.wake("a").finish()
         client = bench.request("b")
-        bench.exit(1)
+        bench.answer(1, 1)
         assert isinstance(client.error, ModelUnavailable)
         self.assertEqual(client.error.retry_after, 2 + 3 + 30)
 
@@ -229,12 +229,14 @@ class EstimateTests(SynchronousTestCase):
         times = st.floats(0, 200)
         for model in models.values():
             model.state = data.draw(st.sampled_from(State))
-            model.leases = data.draw(st.integers(0, 2))
+            lease_out(model, data.draw(st.integers(0, 2)))
             model.since, model.awake_since = data.draw(times), data.draw(times)
-            model.wake_not_before, model.sleep_not_before = data.draw(times), data.draw(times)
+            model.wake_backoff.until = data.draw(times)
+            model.sleep_backoff.until = data.draw(times)
         costs = st.dictionaries(st.sampled_from("abc"), st.floats(0, 1e6))
         target, *victims = data.draw(st.permutations("abc"))[: data.draw(st.integers(1, 3))]
-        switch = Switch(models[target], tuple(models[name] for name in victims), started=50.0)
+        goal = data.draw(st.sampled_from((models[target], None)))
+        switch = Switch(goal, tuple(models[name] for name in victims), started=50.0)
         estimate = Estimate(
             Outlook(models, Budget(data.draw(st.integers(1, 3)))),
             SwitchCosts(data.draw(costs), data.draw(costs), {}, data.draw(costs)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txaio.tx import make_logger
 
 from llmux.events import Events
+from llmux.logs import format_json
 
 # The events of llmux 2.4.0 and their fields, and behind a + what is added to them here.
 OLD = {
@@ -23,6 +25,13 @@ OLD = {
     "hook_failed": "model hook exit_code duration_secs stderr + reason how",
 }
 NEW = {
+    "hook_stopped": "model hook reason duration_secs",
+    "hook_left": "model hook pid",
+    "alive_doubted": "model how",
+    "model_slept": "model reason duration_secs",
+    "model_down": "model cause",
+    "model_found": "model state cause",
+    "model_lost": "model",
     "listening": "url models",
     "switch_called_off": "from to reason",
     "request_ended": (
@@ -37,6 +46,11 @@ NEW = {
     "journal_written": "path",
     "journal_unreadable": "path error kept",
     "policy_unsettled": "policy",
+    "operators_listening": "url",
+    "config_reloaded": "path changed added removed needs_restart",
+    "config_rejected": "path problems",
+    "stopping": "signal grace_secs in_flight waiting",
+    "stopped": "duration_secs",
 }
 
 
@@ -76,6 +90,13 @@ def log_everything(events: Events) -> None:
     events.hook_failed(
         "a", "sleep", "request", 1.50049, 1, "exited with status 1", "no such\nthing"
     )
+    events.hook_stopped("b", "alive", "health", 0.10049)
+    events.hook_left("b", "wake", 4711)
+    events.alive_doubted("b", "exited with status 1")
+    events.model_slept("a", "request", 1.50049)
+    events.model_down("b", "nobody listens at its address")
+    events.model_found("b", "unknown", "its alive hook agrees")
+    events.model_lost("c")
     events.listening("http://127.0.0.1:3000", ["a", "b"])
     events.switch_called_off("a", "b", "nobody waits for it any more")
     end_request(events, model="b")
@@ -89,6 +110,13 @@ def log_everything(events: Events) -> None:
     events.journal_written("/s/journal.json")
     events.journal_unreadable("/s/journal.json", "it is no JSON", "it is journal.json.broken now")
     events.policy_unsettled("FifoPolicy")
+    events.operators_listening("http://127.0.0.1:3001")
+    events.config_reloaded(
+        path="c.yaml", changed=["a"], added=[], removed=[], needs_restart=["host"]
+    )
+    events.config_rejected("c.yaml", ["c.yaml:3: port: a {port}"])
+    events.stopping("TERM", 30.0, in_flight=2, waiting=1)
+    events.stopped(1.23456)
 
 
 def fields(event: LogEvent) -> dict[str, object]:
@@ -135,6 +163,15 @@ class EventsTests(SynchronousTestCase):
                 "model": "a", "hook": "sleep", "reason": "request", "duration_secs": 1.5,
                 "exit_code": 1, "stderr": "no such\nthing", "how": "exited with status 1",
             },
+            "hook_stopped": {
+                "model": "b", "hook": "alive", "reason": "health", "duration_secs": 0.1,
+            },
+            "hook_left": {"model": "b", "hook": "wake", "pid": 4711},
+            "alive_doubted": {"model": "b", "how": "exited with status 1"},
+            "model_slept": {"model": "a", "reason": "request", "duration_secs": 1.5},
+            "model_down": {"model": "b", "cause": "nobody listens at its address"},
+            "model_found": {"model": "b", "state": "unknown", "cause": "its alive hook agrees"},
+            "model_lost": {"model": "c"},
             "listening": {"url": "http://127.0.0.1:3000", "models": ["a", "b"]},
             "switch_called_off": {
                 "from": "a", "to": "b", "reason": "nobody waits for it any more",
@@ -164,19 +201,30 @@ class EventsTests(SynchronousTestCase):
                 "kept": "it is journal.json.broken now",
             },
             "policy_unsettled": {"policy": "FifoPolicy"},
+            "operators_listening": {"url": "http://127.0.0.1:3001"},
+            "config_reloaded": {
+                "path": "c.yaml", "changed": ["a"], "added": [], "removed": [],
+                "needs_restart": ["host"],
+            },
+            "config_rejected": {"path": "c.yaml", "problems": ["c.yaml:3: port: a {port}"]},
+            "stopping": {"signal": "TERM", "grace_secs": 30.0, "in_flight": 2, "waiting": 1},
+            "stopped": {"duration_secs": 1.235},
         }  # fmt: skip
         for name, event in self.logged().items():
             self.assertEqual(fields(event), {"event": name, **expected[name]})
+            written = json.loads(format_json({"log_time": 0.0, **event}))
+            self.assertLessEqual(expected[name].items(), written.items(), name)
 
     def test_levels(self) -> None:
         """What an operator has to look at is an error; what clients do is none."""
         errors = {
             "switch_failed", "sleep_hook_failed", "hook_failed", "policy_unsettled",
-            "journal_failed", "journal_unreadable",
+            "journal_failed", "journal_unreadable", "config_rejected",
+            "model_down", "model_lost",
         }  # fmt: skip
         for name, event in self.logged().items():
             level = LogLevel.error if name in errors else LogLevel.info
-            if name in ("request_timeout", "connections_limited"):
+            if name in ("request_timeout", "connections_limited", "alive_doubted"):
                 level = LogLevel.warn
             elif name == "own_path_asked":
                 level = LogLevel.debug
@@ -198,6 +246,17 @@ class EventsTests(SynchronousTestCase):
                 "hook_completed": "the wake hook of b took 40.0 s (request)",
                 "hook_failed": "the sleep hook of a exited with status 1 (request);"
                 " it printed last:\nno such\nthing",
+                "hook_stopped": "the alive hook of b was ended after 0.1 s (health)",
+                "hook_left": "the wake hook of b may still run from before (process 4711):"
+                " waiting for it",
+                "alive_doubted": "b is taken to be awake, for its wake hook succeeded; but its"
+                " alive hook exited with status 1, and it has never agreed yet: see whether it"
+                " works",
+                "model_slept": "a is asleep, after 1.5 s (request)",
+                "model_down": "b is down: nobody listens at its address; it is cleaned up after",
+                "model_found": "b is unknown: its alive hook agrees",
+                "model_lost": "c was awake when llmux ended, and neither the configuration nor the"
+                " journal has its hooks any more; end it by hand",
                 "listening": "listening on http://127.0.0.1:3000 for ['a', 'b']",
                 "switch_called_off": "the switch from a to b was called off: nobody waits for it"
                 " any more",
@@ -215,6 +274,14 @@ class EventsTests(SynchronousTestCase):
                 " it is journal.json.broken now, and llmux starts without it",
                 "policy_unsettled": "the policy FifoPolicy does not settle;"
                 " it is asked again at the next event",
+                "operators_listening": "operators are heard on http://127.0.0.1:3001",
+                "config_reloaded": "c.yaml was read again; models changed: ['a'], added: [],"
+                " removed: []; only a restart changes ['host']",
+                "config_rejected": "c.yaml was read again and cannot be used; nothing has"
+                " changed:\nc.yaml:3: port: a {port}",
+                "stopping": "ending by TERM: 2 requests in flight may go on for 30.0 s,"
+                " 1 that wait are refused",
+                "stopped": "ended after 1.235 s",
             },
         )
 

@@ -25,13 +25,19 @@ from llmux.test.processes import python
 texts = st.text(st.one_of(st.characters(), st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF,
                                                          categories=["Cs"])))  # fmt: skip
 seconds = st.floats(0, 1e12)
-records = st.builds(ModelRecord, state=texts, asked_at=seconds, agreed=st.one_of(st.none(), texts))
+records = st.builds(
+    ModelRecord,
+    state=texts,
+    asked=st.integers(0, 2**62),
+    agreed=st.one_of(st.none(), texts),
+    config=st.dictionaries(texts, st.one_of(st.none(), st.booleans(), st.integers(), texts)),
+)
 leftovers = st.builds(
     Leftover,
     model=texts,
     hook=st.sampled_from(Hook),
     process=st.builds(
-        ProcessId, pid=st.integers(2, 2**31), started=st.integers(0, 2**63), boot=texts
+        ProcessId, pid=st.integers(2, 2**31), started=st.integers(0, 2**62), boot=texts
     ),
     deadline=seconds,
 )
@@ -52,7 +58,7 @@ memories = st.builds(
 )
 
 HOOK = Leftover("a", Hook.WAKE, ProcessId(4711, 815, "b00t"), 600.0)
-MODELS = {"a": ModelRecord("awake", 1.5, "curl -f x"), "b": ModelRecord("asleep")}
+MODELS = {"a": ModelRecord("awake", 15, "curl -f x", {"port": 1}), "b": ModelRecord("asleep")}
 
 
 class Kept:
@@ -217,14 +223,14 @@ class BrokenTests(JournalTestCase):
             ({"version": 1, "models": []}, "no object"),
             ({"version": 1, "models": {"a": {}}}, "it lacks 'state'"),
             ({"version": 1, "models": {"a": {"state": 1}}}, "no text"),
-            ({"version": 1, "models": {"a": {"state": "x", "asked_at": "y"}}}, "seconds"),
-            ({"version": 1, "models": {"a": {"state": "x", "asked_at": -1}}}, "seconds"),
-            ({"version": 1, "models": {"a": {"state": "x", "asked_at": True}}}, "seconds"),
-            ({"version": 1, "models": {"a": {"state": "x", "asked_at": 10**400}}}, "too large"),
+            ({"version": 1, "models": {"a": {"state": "x", "asked": "y"}}}, "whole number"),
+            ({"version": 1, "models": {"a": {"state": "x", "asked": -1}}}, "whole number"),
+            ({"version": 1, "models": {"a": {"state": "x", "asked": True}}}, "whole number"),
+            ({"version": 1, "models": {"a": {"state": "x", "asked": 10**400}}}, "whole number"),
             ({"version": 1, "models": {"a": {"state": "x", "agreed": 1}}}, "no text"),
             ({"version": 1, "hooks": {}}, "no list"),
             ({"version": 1, "costs": 1}, "no object"),
-            (b'{"version": 1, "models": {"a": {"state": "x", "asked_at": NaN}}}', "seconds"),
+            ({"version": 1, "models": {"a": {"state": "x", "config": 1}}}, "no object"),
             (b'{"version": 1, "policy": ' + b"9" * 10_000 + b"}", ""),
         ]
         good = json.loads(self.written())["hooks"][0]

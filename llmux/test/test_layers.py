@@ -20,24 +20,29 @@ LONGEST = 350  # lines of a module
 # one room; a package stands for all modules in it that have no place of their own.
 LAYERS = (
     # words and rules: no I/O, no time
-    ("_version", "clock", "costs", "errors", "headers", "lease", "states"),
+    ("_version", "backoff", "clock", "costs", "errors", "headers", "lease", "states"),
     # what each can be had alone
     (
         "budget", "descriptors", "document", "envelope", "events", "hooks.contract", "hooks.output",
-        "lock", "logs", "metrics", "operator", "policy", "statedir",
+        "lock", "logs", "metrics", "operator", "policy", "signals", "statedir",
     ),
     # what the user says, and what a restart must know
     ("addresses config readers schema settings", "journal"),
     # HTTP as it comes in
-    ("server",),
+    ("server", "listening systemd"),
     # one model
-    ("lifecycle outlook admission waiting",),
+    ("lifecycle orders outlook admission waiting",),
     # the three that act: on models, on processes, on sockets
-    ("switcher switching estimate", "hooks", "proxy"),
+    (
+        "switcher conductor agenda switching sleeping waking health recovery roster closing"
+        " hookruns estimate census reporting",
+        "hooks", "proxy",
+    ),
     # HTTP
     ("web",),
     # all together
-    ("service",),
+    ("ending", "reload operating status"),
+    ("service serving",),
     # the ways in
     ("cli ctl overview", "tap"),
     # what embedders import

@@ -24,7 +24,7 @@ from llmux.policy import (
     WaitingView,
 )
 from llmux.states import State
-from llmux.test.fakes import make_model
+from llmux.test.fakes import lease_out, make_model
 
 NOBODY: dict[str, int] = {}
 
@@ -181,7 +181,8 @@ class OutlookTests(SynchronousTestCase):
     def hold(self, name: str, state: State, since: float = 0.0, leases: int = 0) -> Model:
         """Let a model be in a state."""
         model = self.models[name]
-        model.state, model.since, model.leases = state, since, leases
+        model.state, model.since = state, since
+        lease_out(model, leases)
         return model
 
     def names(
@@ -242,11 +243,12 @@ class OutlookTests(SynchronousTestCase):
     def test_not_before(self) -> None:
         """It sees when a model may be woken, or put to sleep, at the earliest."""
         for model in self.models.values():
-            model.wake_not_before, model.sleep_not_before, model.awake_since = 20.0, 30.0, 25.0
+            model.wake_backoff.until, model.sleep_backoff.until = 20.0, 30.0
+            model.awake_since = 25.0
         expected = dict.fromkeys(State, 20.0)
         expected[State.AWAKE] = 35.0  # its cool-down, which is longer than its back-off
         for state, time in expected.items():
             self.hold("a", state)
             self.assertEqual(self.shown().models["a"].not_before, time, state)
-        self.hold("a", State.AWAKE).sleep_not_before = 40.0
+        self.hold("a", State.AWAKE).sleep_backoff.until = 40.0
         self.assertEqual(self.shown().models["a"].not_before, 40.0)

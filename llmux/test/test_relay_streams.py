@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import socket
-
 from twisted.trial.unittest import TestCase
 from twisted.web._newclient import HTTP11ClientProtocol
 
-from llmux.config import Backend
-from llmux.lease import Lease
-from llmux.test.loopback import RawBackend, Served, http_answer, http_post, until, until_steady
+from llmux.lease import Lease, Outcome
+from llmux.test.loopback import (
+    RawBackend,
+    Served,
+    http_answer,
+    http_post,
+    unaccepting,
+    until,
+    until_steady,
+)
 
 
 class StreamTests(TestCase):
@@ -132,19 +137,22 @@ class LeavingTests(TestCase):
         release = Lease.release
         connected: list[bool] = []
 
-        def look(lease: Lease) -> None:
+        def look(lease: Lease, outcome: Outcome) -> None:
             connected.extend(bool(connection.transport.connected) for connection in connections)  # type: ignore[union-attr]  # a TCP connection's
-            release(lease)
+            release(lease, outcome)
 
         self.patch(Lease, "release", look)
-        client = await self.served.client()
-        client.send(http_post())
-        wire = await self.backend.asked()
-        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart")
-        await client.until(b"part")
-        client.abort()
-        await until(lambda: connected, "the lease's end")
-        self.assertEqual(connected, [False])
+        for part in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart"):
+            client = await self.served.client()
+            client.send(http_post())
+            wire = await self.backend.asked(len(self.backend.wires))
+            wire.send(part)
+            await client.until(part[-4:])
+            client.abort()
+            await until(lambda: connected, "the lease's end")
+            self.assertEqual(connected, [False])
+            connections.clear()
+            connected.clear()
 
     async def test_answer_before_the_body_is_sent(self) -> None:
         """A backend that answers without reading the body is heard, and left alone then."""
@@ -165,17 +173,7 @@ class LeavingTests(TestCase):
 
     async def test_client_that_leaves_while_llmux_connects(self) -> None:
         """A client that leaves before the backend has accepted is a 499, and no bug."""
-        busy = socket.socket()
-        self.addCleanup(busy.close)
-        busy.bind(("127.0.0.1", 0))
-        busy.listen(0)
-        address = Backend("127.0.0.1", busy.getsockname()[1])
-        for _ in range(4):  # more than the kernel queues for it
-            waiting = socket.socket()
-            self.addCleanup(waiting.close)
-            waiting.setblocking(False)
-            waiting.connect_ex(("127.0.0.1", address.port))
-        served = Served(self, {"a": address})
+        served = Served(self, {"a": unaccepting(self)})
         client = await served.client()
         client.send(http_post())
         await until(lambda: served.app.switcher.in_flight("a"))

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 
+import treq
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.utils import getProcessOutputAndValue
+from twisted.logger import LogEvent
 from twisted.trial.unittest import SynchronousTestCase
+from txaio.tx import make_logger
 
 import llmux
 from llmux.config import Config
 from llmux.errors import ConfigError
 from llmux.hooks.output import LONGEST, OutputFile
-from llmux.service import LLMuxService, bind, build_app
+from llmux.listening import Doors, address_of, bind, bind_unix
+from llmux.service import build_app
+from llmux.serving import LLMuxService
 from llmux.statedir import model_directory
+from llmux.systemd import Notifier
 from llmux.tap import _hand_over
 from llmux.test.fakes import model_config
-from llmux.test.loopback import until
 from llmux.test.processes import ProcessTests
+from llmux.test.statuses import faults
 
 
 class ServiceTests(ProcessTests):
@@ -32,7 +41,7 @@ class ServiceTests(ProcessTests):
         self.app = build_app(config, reactor)
         listening = bind("127.0.0.1", 0)
         self.port: int = listening.getsockname()[1]
-        return LLMuxService(self.app, reactor, listening)
+        return LLMuxService(self.app, reactor, Doors([listening], shared=True))
 
     def connects(self) -> bool:
         """Tell whether somebody listens."""
@@ -48,6 +57,100 @@ class ServiceTests(ProcessTests):
         await service.stopService()
         self.assertFalse(self.connects())
 
+    async def test_several_sockets(self) -> None:
+        """Clients are served on every socket, operators on their own; the log names each."""
+        self.make()
+        sockets = [bind("127.0.0.1", 0) for _ in range(3)]
+        urls = [address_of(each) for each in sockets]
+        seen: list[LogEvent] = []
+        self.app.events.log = make_logger(observer=seen.append)
+        doors = Doors(sockets[:2], sockets[2:])
+        service = LLMuxService(self.app, reactor, doors)
+        service.startService()
+        told = [(event["event"], event["url"]) for event in seen if "url" in event]
+        names = ("listening", "listening", "operators_listening")
+        self.assertEqual(told, list(zip(names, urls, strict=True)))
+        answers = [await self.get(f"{url}/llmux/status") for url in urls]
+        await service.stopService()
+        self.assertEqual([b'"uptime_secs"' in each for each in answers], [False, False, True])
+
+    async def test_operators_where_clients_are(self) -> None:
+        """Where only this machine's programs can ask, operators are heard at the same address."""
+        service = self.make()
+        service.startService()
+        answer = await self.get(f"http://127.0.0.1:{self.port}/llmux/status")
+        await service.stopService()
+        self.assertEqual(faults(json.loads(answer)), [])
+
+    async def get(self, url: str) -> bytes:
+        """GET a URL."""
+        answer = await treq.get(url, persistent=False)
+        body: bytes = await answer.content()
+        return body
+
+    async def test_tells_systemd(self) -> None:
+        """The service manager hears when llmux can be asked, reads its file again, and ends."""
+        path = Path(tempfile.mkdtemp(prefix="llmux")) / "notify"
+        self.addCleanup(path.parent.rmdir)
+        systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        systemd.bind(bytes(path))
+        self.addCleanup(path.unlink)
+        self.addCleanup(systemd.close)
+        self.make()
+        notifier = Notifier(reactor, str(path))
+        service = LLMuxService(self.app, reactor, Doors([bind("127.0.0.1", 0)]), notifier)
+
+        def heard() -> str:
+            return systemd.recv(1000, socket.MSG_DONTWAIT).decode().splitlines()[0]
+
+        service.startService()
+        self.assertEqual(heard(), "READY=1")
+        service.reload()  # which is refused: there is no file
+        self.assertEqual([heard(), heard()], ["RELOADING=1", "READY=1"])
+        stopped = service.stopService()
+        self.assertEqual(heard(), "STOPPING=1")
+        await stopped
+        self.assertTrue(heard().startswith("EXTEND_TIMEOUT_USEC="))
+        service.reload()  # too late
+        self.assertRaises(BlockingIOError, heard)
+
+    async def test_own_socket_file(self) -> None:
+        """The file of a UNIX socket that llmux has made goes with it."""
+        path = Path(tempfile.mkdtemp(prefix="llmux")) / "admin"
+        self.addCleanup(path.parent.rmdir)
+        self.make()
+        doors = Doors([bind("127.0.0.1", 0)], [bind_unix(path)], own_paths=[path])
+        service = LLMuxService(self.app, reactor, doors)
+        service.startService()
+        self.assertTrue(path.exists())
+        await service.stopService()
+        self.assertFalse(path.exists())
+
+    async def test_cut(self) -> None:
+        """A service that is cut while it ends waits for no hook, and leaves it running."""
+        gate = Path(self.mktemp()).absolute()
+        service = self.make(wake=f"until test -e {gate}; do sleep 0.05; done")
+        service.startService()
+        switcher = self.app.switcher
+        waiting = switcher.acquire("a")
+        closed: list[Deferred[None]] = []
+        close = switcher.close
+
+        async def close_and_tell(grace: float, sleep_models: bool) -> None:
+            closing = Deferred.fromCoroutine(close(grace, sleep_models))
+            closed.append(closing)
+            await closing
+
+        switcher.close = close_and_tell  # type: ignore[method-assign]  # to see it
+        stopped = service.stopService()
+        self.failureResultOf(waiting)
+        service.cut()
+        await stopped
+        self.assertEqual(switcher.states()["a"].value, "waking")
+        gate.touch()
+        await closed[0]
+        self.assertEqual(switcher.states()["a"].value, "awake")
+
     async def test_stopped_before_it_started(self) -> None:
         """A service that never ran gives its port back, too."""
         await self.make().stopService()
@@ -59,11 +162,13 @@ class ServiceTests(ProcessTests):
         service = self.make(wake=f"until test -e {gate}; do sleep 0.05; done")
         service.startService()
         waiting = self.app.switcher.acquire("a")
-        await service.stopService()
+        stopped = service.stopService()
         failure = self.failureResultOf(waiting)
         self.assertEqual(failure.getErrorMessage(), "llmux is shutting down")
+        self.assertNoResult(stopped)  # the hook is waited for
         gate.touch()
-        await until(lambda: self.app.switcher.states()["a"].value == "awake")
+        await stopped
+        self.assertEqual(self.app.switcher.states()["a"].value, "awake")
 
     async def test_connections_to_a_model_that_sleeps(self) -> None:
         """Idle connections to a model are closed when it is put to sleep, and no others."""
@@ -109,9 +214,9 @@ class StartTests(SynchronousTestCase):
         """With --uid and --gid the state directory belongs to whom the hooks will run as."""
         directory = Path(self.mktemp())
         directory.mkdir()
-        _hand_over(directory, {"uid": 65534, "gid": None})
+        _hand_over([directory], {"uid": 65534, "gid": None})
         self.assertEqual(directory.stat().st_uid, 65534)
-        _hand_over(directory, {"uid": None, "gid": 65534})
+        _hand_over([directory], {"uid": None, "gid": 65534})
         self.assertEqual(directory.stat().st_gid, 65534)
 
     if os.geteuid() != 0:

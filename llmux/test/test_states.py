@@ -13,12 +13,12 @@ from llmux.test import fakes
 
 # Every step there is; all others are refused.
 STEPS = """\
-asleep    waking
+asleep    waking unknown
 waking    awake sleeping
 awake     draining
 draining  awake sleeping
 sleeping  asleep awake unknown
-unknown   sleeping waking
+unknown   sleeping waking awake
 """
 
 
@@ -87,7 +87,7 @@ class ModelTests(SynchronousTestCase):
         """A model is open to new requests when it gets awake, and closed when it leaves that."""
         for start, end in table():
             model = make_model(start)
-            model.admitting = start is State.DRAINING  # a policy may have opened it meanwhile
+            model.kept_open = start is State.DRAINING  # a policy may have opened it meanwhile
             model.enter(end, 1.0)
             self.assertEqual(model.admitting, end is State.AWAKE, (start, end))
 
@@ -120,7 +120,7 @@ class ModelTests(SynchronousTestCase):
             except ImpossibleTransition:
                 continue
             since = float(now)
-            if (before, state) == (State.WAKING, State.AWAKE):
+            if state is State.AWAKE and before in (State.WAKING, State.UNKNOWN):
                 woken = float(now)
             if state in (State.WAKING, State.AWAKE):
                 leaving = None
@@ -134,9 +134,9 @@ class ModelTests(SynchronousTestCase):
         """A model has as many places as the configuration says, or no end of them."""
         model = make_model(max_concurrency=2)
         self.assertEqual(model.free_places, 2)
-        model.leases = 1
+        fakes.lease_out(model, 1)
         self.assertEqual(model.free_places, 1)
-        model.leases = 3  # the configuration may have been another one before
+        fakes.lease_out(model, 3)  # the configuration may have been another one before
         self.assertEqual(model.free_places, 0)
         self.assertGreater(make_model().free_places, 10**9)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from llmux.errors import RequestTimedOut, ShuttingDown, UnknownModel
@@ -311,3 +311,15 @@ class StopTests(SynchronousTestCase):
         running.finish()
         self.assertEqual(bench.hooks.names(), ["wake a"])
         self.assertEqual(bench.clock.getDelayedCalls(), [])
+
+    def test_stop_while_a_model_goes_to_sleep(self) -> None:
+        """A switch that llmux's end overtakes wakes nobody, for nobody waits any more."""
+        bench = Bench()
+        bench.wake("a").finish()
+        waiting = bench.request("b")
+        ended = Deferred.fromCoroutine(bench.switcher.close(30, False))
+        self.assertIsInstance(waiting.error, ShuttingDown)
+        self.assertEqual(bench.answer(0), ["sleep a"])
+        self.assertEqual(bench.hooks.running, [])
+        self.assertEqual(bench.states(), {"a": "asleep", "b": "asleep"})
+        self.assertTrue(ended.called)

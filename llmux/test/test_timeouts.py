@@ -6,13 +6,19 @@ import json
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError
-from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TimeoutError
+from twisted.internet.error import (
+    ConnectBindError,
+    ConnectionRefusedError,
+    DNSLookupError,
+    TimeoutError,
+)
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web._newclient import RequestNotSent
 
 from llmux.clock import VirtualClock
-from llmux.errors import BackendRefused, BackendTimedOut
+from llmux.errors import BackendRefused, BackendTimedOut, NoSocket
 from llmux.proxy.relay import backend_error
 from llmux.proxy.stall import StalledClient
 from llmux.test.loopback import RawBackend, Served, http_answer, http_post, split, until
@@ -28,10 +34,18 @@ class BackendErrorTests(SynchronousTestCase):
 
     def test_not_reached(self) -> None:
         """A backend that refuses, or whose name nobody knows, is a 502."""
-        for error in (ConnectionRefusedError(), DNSLookupError("no such host")):
+        errors = (ConnectionRefusedError(), DNSLookupError("no such host"), RequestNotSent())
+        for error in errors:
             told = backend_error(error, 5)
             assert isinstance(told, BackendRefused)
             self.assertEqual((told.status, told.code), (502, "backend_refused"))
+
+    def test_nothing_to_connect_with(self) -> None:
+        """Where llmux itself has no file left, that is not taken for the backend's refusal."""
+        told = backend_error(ConnectBindError(24, "Too many open files"), 5)
+        assert isinstance(told, NoSocket)
+        self.assertEqual((told.status, told.code, told.retry_after), (503, "no_socket", 5))
+        self.assertIn("Too many open files", told.message)
 
     def test_others(self) -> None:
         """What is none of the backend's doing stays what it is."""

@@ -68,3 +68,21 @@ class WatchdogTests(SynchronousTestCase):
         else:
             clock.advance(3.1)
         self.assertAlmostEqual(expired[0], fed + 3.0, places=6)
+
+    def test_put_off(self) -> None:
+        """It can be put off without being fed; what it was fed last, and when, is kept."""
+        self.clock.advance(1)
+        self.watchdog.feed()
+        self.clock.advance(2)
+        self.watchdog.put_off()
+        self.clock.advance(2.9)
+        self.assertEqual((self.expired, self.watchdog.fed_at), ([], 1.0))
+        self.clock.advance(0.1)
+        self.assertEqual(self.expired, [6.0])
+
+    def test_paused_is_not_fed(self) -> None:
+        """A pause that ends is nothing that has happened."""
+        self.watchdog.pause()
+        self.clock.advance(5)
+        self.watchdog.resume()
+        self.assertEqual(self.watchdog.fed_at, 0.0)

@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from llmux._version import __version__
 from llmux.config import Backend
-from llmux.proxy import relay
+from llmux.proxy import answer as answers
 from llmux.server.refusals import Refusal
 from llmux.test.loopback import RawBackend, Served, Wire, http_answer, http_post, split, until
 
@@ -228,7 +228,7 @@ class ErrorTests(TestCase):
         def broken(*arguments: object) -> None:
             raise RuntimeError("planted")
 
-        self.patch(relay, "StalledClient", broken)
+        self.patch(answers, "StalledClient", broken)
         self.backend.answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         answer = await self.served.exchange(http_post())
         self.assertFalse(answer.endswith(b"0\r\n\r\n"), answer)

@@ -25,7 +25,8 @@ from llmux.web.answers import (
     own_answer_ended,
     send,
 )
-from llmux.web.exchange import Exchange, House
+from llmux.web.exchange import Exchange
+from llmux.web.house import House
 
 _RELAY = [b""]
 _ONE_MODEL = b"/v1/models/"
@@ -84,7 +85,7 @@ class FrontDoor(KleinResource):
     and never to a backend, which may be another llmux.
 
     :param house: what the routes are made of.
-    :param admin: the operator's face, if it is where clients are served.
+    :param admin: the operator's face, if it is where clients are served; may be set later.
     """
 
     _OWN = frozenset({b"/v1/models", b"/metrics", b"/health"})
@@ -93,7 +94,7 @@ class FrontDoor(KleinResource):
         # Klein's app, bound to this object: two apps in one process do not share it
         super().__init__(Web(house).app)
         self._house = house
-        self._admin = admin
+        self.admin = admin
 
     def render(self, request: IRequest) -> KleinRenderable:
         """See :meth:`IResource.render`."""
@@ -118,8 +119,8 @@ class FrontDoor(KleinResource):
             Exchange(self._house, request).abandon()
 
     def _render_operators(self, request: RelayRequest) -> None:
-        if self._admin is not None:
-            self._admin.render(request)
+        if self.admin is not None:
+            self.admin.render(request)
             return
         identify(request)
         log_own_answer(request, self._house.events, self._house.clock)

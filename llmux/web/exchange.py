@@ -4,32 +4,37 @@ One client's request on its way through llmux and back.
 ::
 
     envelope (which model?) -> switcher.acquire -> relay -> lease.release
+                                   ^                 |
+                                   +-- acquire_again, once: there was no backend, and the request
+                                       is still whole
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
-import attrs
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 from txaio.tx import make_logger
 
-from llmux.config import Config
-from llmux.errors import BackendError, BlockedPath, InternalError, NoModel, RequestError
-from llmux.events import Events
+from llmux.errors import (
+    BackendError,
+    BackendRefused,
+    BlockedPath,
+    InternalError,
+    LeaseRevoked,
+    NoModel,
+    RequestError,
+)
 from llmux.headers import for_backend
-from llmux.lease import Lease
-from llmux.metrics import Metrics
+from llmux.lease import Lease, Outcome, Revocation
 from llmux.proxy import RelayClient
-from llmux.proxy.relay import Answer, Ending, Relay, cut
+from llmux.proxy.answer import Answer, begin_answer
+from llmux.proxy.relay import Ending, Relay, cut
 from llmux.proxy.tunnel import Tunnel, asks_for_tunnel, begin_tunnel
 from llmux.server.request import CLIENT_LEFT, RelayRequest
-from llmux.switcher import Switcher
 from llmux.web.answers import error_answer, error_object
-from llmux.web.cors import Cors
+from llmux.web.house import House
 from llmux.web.keepalive import (
     MEDIA_TYPE,
     SignOfLife,
@@ -37,42 +42,10 @@ from llmux.web.keepalive import (
     is_event_stream,
     may_stream,
 )
-from llmux.web.paths import BlockedPaths
 
 _LATER = (429, 503, 504)  # statuses after which trying again makes sense
 _MOST_OF_AN_ERROR = 64 * 1024  # bytes of a backend's error that are read to be told as an event
 _SHOWN_OF_AN_ERROR = 500  # characters of it, if it is no JSON
-
-
-@attrs.frozen(kw_only=True)
-class House:
-    """
-    What all exchanges share.
-
-    :ivar config: see there.
-    :ivar clients: by model, what sends to its backend.
-    :ivar switcher: gives leases.
-    :ivar clock: tells the time.
-    :ivar metrics: counts requests.
-    :ivar events: logs them.
-    """
-
-    config: Config
-    clients: Mapping[str, RelayClient]
-    switcher: Switcher
-    clock: IReactorTime
-    metrics: Metrics
-    events: Events
-    blocked: BlockedPaths = attrs.field(init=False)
-    cors: Cors = attrs.field(init=False)
-
-    @blocked.default
-    def _blocked(self) -> BlockedPaths:
-        return BlockedPaths(self.config.blocked_paths)
-
-    @cors.default
-    def _cors(self) -> Cors:
-        return Cors(self.config.cors_origins)
 
 
 class Exchange:
@@ -143,18 +116,49 @@ class Exchange:
         envelope = request.envelope.finish()
         self._model = envelope.model
         interval = self._keepalive_secs() if may_stream(request, target, envelope.stream) else None
-        lease = await self._acquire(interval)
-        try:
-            await self._relay(target)
-        finally:
-            lease.release()
+        lease = await self._wait(house.switcher.acquire(self._model), interval)
+        again = await self._serve(target, lease)
+        if again is not None:
+            await self._serve(target, await self._wait(again, interval), last=True)
         return None
 
-    async def _acquire(self, interval: float | None) -> Lease:
+    async def _serve(
+        self, target: bytes, lease: Lease, *, last: bool = False
+    ) -> Deferred[Lease] | None:
+        """
+        Have the request answered by its backend.
+
+        :param last: whether the request ends here, whatever comes.
+        :returns: what becomes another lease, if there is no backend and the request is still whole.
+        """
+        house = self._house
+        model = self._model
+        relay = Relay(
+            house.clients[model],
+            self._request,
+            lease,
+            house.clock,
+            house.models[model],
+            lambda: house.switcher.leaving_since(model),
+        )
+        try:
+            await self._relay(relay, target)
+        except (BackendRefused, LeaseRevoked) as error:
+            if isinstance(error, BackendRefused):
+                relay.outcome = Outcome.REFUSED
+            if last or relay.sent or lease.revoked not in (None, Revocation.BACKEND_DOWN):
+                raise
+            relay.client.close_idle()  # whoever listens there next is another one
+            return house.switcher.acquire_again(lease)
+        finally:
+            await relay.let_go()
+            lease.release(relay.outcome)
+        return None
+
+    async def _wait(self, waiting: Deferred[Lease], interval: float | None) -> Lease:
         """Wait for the model; show that we do, if it takes longer than so many seconds."""
         house, request = self._house, self._request
         asked = house.clock.seconds()
-        waiting = house.switcher.acquire(self._model)
         sign = None
         if interval is not None and not waiting.called:
             sign = SignOfLife(
@@ -163,16 +167,22 @@ class Exchange:
             sign.start()
         try:
             lease = await waiting
-            self._switching = lease.switching
         finally:
             if sign is not None:
                 sign.stop()
-            self._waited = house.clock.seconds() - asked
+            waited = house.clock.seconds() - asked
+            self._waited += waited
+        self._switching += min(waited, lease.switching)  # the second time there may have been none
         return lease
 
-    async def _relay(self, target: bytes) -> None:
+    async def _relay(self, relay: Relay, target: bytes) -> None:
         house, request = self._house, self._request
-        answer = await self._begin(target)
+        headers = self._headers(relay.client)
+        answer: Answer | Tunnel
+        if asks_for_tunnel(request):
+            answer = await begin_tunnel(relay, target, headers)
+        else:
+            answer = await begin_answer(relay, target, headers)
         if request.startedWriting and not is_event_stream(answer.status, answer.headers):
             assert isinstance(answer, Answer)  # whoever asked for a tunnel had no sign of life
             await self._tell_answer(answer)
@@ -183,21 +193,6 @@ class Exchange:
         self._how = ending.value
         if ending is not Ending.COMPLETE:
             house.metrics.request_cut(self._model, ending.value)
-
-    async def _begin(self, target: bytes) -> Answer | Tunnel:
-        house, request = self._house, self._request
-        client = house.clients[self._model]
-        relay = Relay(
-            client,
-            request,
-            house.clock,
-            house.config.models[self._model],
-            lambda: house.switcher.leaving_since(self._model),
-        )
-        headers = self._headers(client)
-        if asks_for_tunnel(request):
-            return await begin_tunnel(relay, target, headers)
-        return await relay.begin(target, headers)
 
     def _headers(self, client: RelayClient) -> Headers:
         """Choose the headers that the backend gets."""
@@ -241,8 +236,12 @@ class Exchange:
         return f"waiting for {self._model}, {before or 0} before you"
 
     async def _tell(self, error: RequestError) -> bytes | None:
-        """End the request with an error."""
-        self._how = Ending.COMPLETE.value
+        """End the request with an error; who has left meanwhile is not told anything."""
+        if self._request.channel is None:
+            self._count(CLIENT_LEFT)
+            return None
+        revoked = isinstance(error, LeaseRevoked)
+        self._how = error.code or "" if revoked else Ending.COMPLETE.value
         self._count(error.status)
         if isinstance(error, BackendError):
             self._house.metrics.backend_failed(self._model, error.code or "")
@@ -257,6 +256,8 @@ class Exchange:
     async def _tell_answer(self, answer: Answer) -> None:
         """Tell a backend's answer that is no stream of events where one has begun."""
         body = await answer.read(_MOST_OF_AN_ERROR)
+        if self._request.channel is None:
+            raise CancelledError  # which is not noticed while a connection is being closed
         self._how = Ending.COMPLETE.value
         self._count(answer.status if answer.status >= 300 else BackendError.status)
         self._request.write(error_event(_error_of(answer.status, body)))

@@ -1,0 +1,126 @@
+"""What becomes of requests: those of clients, and those of operators."""
+
+from __future__ import annotations
+
+from txaio.tx import make_logger
+
+_LONGEST = 200  # characters of a client's own words that a line repeats
+
+
+class RequestEvents:
+    """Events about requests."""
+
+    log = make_logger()
+
+    def request_timeout(self, model: str, timeout: float) -> None:
+        """Log that a request has waited as long as it may."""
+        self.log.warn(
+            "a request for {model} waited {timeout_secs} s, as long as it may",
+            event="request_timeout",
+            model=model,
+            timeout_secs=timeout,
+        )
+
+    def request_ended(
+        self,
+        *,
+        request_id: str,
+        model: str,
+        method: str,
+        path: str,
+        status: int,
+        how: str,
+        bytes_in: int,
+        bytes_out: int,
+        waited: float,
+        first_byte: float | None,
+        seconds: float,
+    ) -> None:
+        """
+        Log that a request has ended.
+
+        :param model: the name that the client gave.
+        :param status: what the client got; 499 if it left before it got anything.  Where a sign of
+            life had been sent first: what it would have got.
+        :param how: ``complete``, or who broke it off: ``client``, ``backend``, ``timeout`` or
+            ``stalled``, or why its lease was revoked; or ``error``: a bug.
+        :param bytes_in: of the request's body.
+        :param bytes_out: of the answer's body.
+        :param waited: how long it waited for its model, in seconds.
+        :param first_byte: from its arrival to the answer's head, in seconds, if there was one.
+        :param seconds: from its arrival to its end.
+        """
+        self.log.info(
+            "{method} {path} for {model}: {status}, {how} after {duration_secs} s"
+            " ({queue_secs} s waiting, {bytes_in} bytes in, {bytes_out} out, {request_id})",
+            event="request_ended",
+            request_id=request_id,
+            model=_shown(model),
+            method=method,
+            path=_shown(path),
+            status=status,
+            how=how,
+            bytes_in=bytes_in,
+            bytes_out=bytes_out,
+            queue_secs=round(waited, 3),
+            first_byte_secs=None if first_byte is None else round(first_byte, 3),
+            duration_secs=round(seconds, 3),
+        )
+
+    def own_path_asked(
+        self, *, request_id: str, method: str, path: str, status: int, seconds: float
+    ) -> None:
+        """Log that llmux has answered for itself; whoever watches it asks every few seconds."""
+        self.log.debug(
+            "{method} {path}: {status} after {duration_secs} s ({request_id})",
+            event="own_path_asked",
+            request_id=request_id,
+            method=method,
+            path=_shown(path),
+            status=status,
+            duration_secs=round(seconds, 3),
+        )
+
+    def operator_asked(self, *, order: str, model: str, client: str, request_id: str) -> None:
+        """
+        Log an order of an operator's.
+
+        :param order: ``wake``, ``sleep``, ``kill`` or ``reload``.
+        :param model: the name that the operator gave; empty for ``reload``.
+        :param client: the address that it came from; ``unix``: a UNIX socket.
+        """
+        self.log.info(
+            f"an operator at {{client}} orders: {_order(model)} ({{request_id}})",
+            event="operator_asked",
+            order=order,
+            model=_shown(model),
+            client=client,
+            request_id=request_id,
+        )
+
+    def operator_answered(
+        self, *, order: str, model: str, status: int, seconds: float, request_id: str
+    ) -> None:
+        """Log what became of an order: 200, or the status of an error."""
+        self.log.info(
+            f"the order {_order(model)} ended with {{status}} after {{duration_secs}} s"
+            " ({request_id})",
+            event="operator_answered",
+            order=order,
+            model=_shown(model),
+            status=status,
+            duration_secs=round(seconds, 3),
+            request_id=request_id,
+        )
+
+
+def _order(model: str) -> str:
+    """Give the part of a sentence that says an order, with its model if it is about one."""
+    return "{order} {model}" if model else "{order}"
+
+
+def _shown(text: str) -> str:
+    """Give a client's own words so that they can neither fill the log nor forge lines of it."""
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}..."
+    return text if text.isprintable() else repr(text)

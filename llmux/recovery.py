@@ -1,0 +1,112 @@
+"""What is awake when llmux starts: what was noted down before, and what the models say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import attrs
+from twisted.internet.defer import Deferred, gatherResults
+
+from llmux.config import Adoption
+from llmux.events import Events
+from llmux.hookruns import HookRuns, Occasion
+from llmux.hooks.contract import IDLE, Hook, IHookRunner, Leftover, Reason
+from llmux.journal import Memory, ModelRecord
+from llmux.lifecycle import Model
+from llmux.states import State
+
+
+@attrs.define(eq=False)
+class Recovery:
+    """
+    Finds out about models of which nothing is known yet.
+
+    :param hooks: runs their scripts.
+    :param runner: waits for hooks that another llmux has left running.
+    :param events: logs what is found.
+    :param finished: called with each hook that was waited for.
+    :param changed: called when a model has answered.
+    :ivar asking: the models that are being asked.
+    """
+
+    _hooks: HookRuns
+    _runner: IHookRunner
+    _events: Events
+    _finished: Callable[[Leftover], None]
+    _changed: Callable[[], None]
+    asking: set[Model] = attrs.Factory(set)
+
+    def stop(self) -> None:
+        """End what is being asked: nobody needs the answers any more."""
+        for model in tuple(self.asking):
+            self._hooks.stop(model)
+
+    async def await_leftovers(self, memory: Memory) -> None:
+        """Wait until no hook runs any more that another llmux has begun."""
+        for leftover in memory.hooks:
+            self._events.hook_left(leftover.model, leftover.hook.value, leftover.process.pid)
+        await gatherResults(
+            [Deferred.fromCoroutine(self._await_leftover(one)) for one in memory.hooks]
+        )
+
+    async def _await_leftover(self, leftover: Leftover) -> None:
+        await self._runner.finish(leftover)
+        self._finished(leftover)
+
+    async def look(self, models: Collection[Model], memory: Memory | None) -> None:
+        """
+        Ask all models at once whether they are alive, and let them enter the state that follows.
+
+        One that is alive, or says nothing, or that held something when its last state was noted,
+        holds it still as far as anybody knows: its wake hook runs before it is asked anything, or
+        its sleep hook before another one is woken.  One that is alive is awake by that alone if the
+        configuration says so.
+
+        :param memory: what was noted; ``None`` later than at the start: then others may be awake,
+            and being alive alone makes nobody so.
+        """
+        records = {} if memory is None else memory.models
+        await gatherResults(
+            [
+                Deferred.fromCoroutine(
+                    self._look(model, records.get(model.name), adopt=memory is not None)
+                )
+                for model in models
+            ]
+        )
+
+    async def _look(self, model: Model, record: ModelRecord | None, *, adopt: bool) -> None:
+        if record is not None:
+            model.health.agreed = record.agreed
+        alive: bool | None = False
+        if self._hooks.has(model, Hook.ALIVE):
+            alive = await self._ask(model)
+        if alive:
+            model.health.agreed = model.config.alive
+        held = record is not None and record.state != State.ASLEEP.value
+        if alive is False and not held:
+            return
+        now = self._hooks.clock.seconds()
+        why = "its alive hook agrees" if alive else "its alive hook says nothing"
+        if record is not None and held and not alive:
+            why = f"it was {record.state} before"
+        model.enter(State.UNKNOWN, now)
+        if alive and adopt and model.config.adopt is Adoption.ALIVE:
+            model.enter(State.AWAKE, now)
+        self._events.model_found(model.name, model.state.value, why)
+
+    async def _ask(self, model: Model) -> bool | None:
+        """
+        Ask ``alive``.
+
+        :returns: ``None`` if it says nothing: it hangs, is ended by a signal or cannot be run.
+        """
+        self.asking.add(model)
+        try:
+            said = await self._hooks.ask(model, Hook.ALIVE, Occasion(IDLE, IDLE, Reason.START))
+        finally:
+            self.asking.discard(model)
+            self._changed()
+        if said.success or said.timed_out or said.exit_code is None:
+            return True if said.success else None
+        return False

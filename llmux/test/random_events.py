@@ -1,0 +1,237 @@
+"""
+Random events for a :class:`~llmux.test.world.World`, from one source of choices.
+
+Hypothesis chooses in the tests.  ``python -m llmux.test.random_events --events 1000000 --seed 1``
+lets a seeded generator choose, for as long as one likes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from llmux.lease import Outcome
+from llmux.orders import Kind
+from llmux.test.world import DEFAULTS, World
+
+_Item = TypeVar("_Item")
+
+_PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
+_OUTCOMES = (Outcome.COMPLETE, Outcome.COMPLETE, Outcome.ABORTED, Outcome.FAILED)
+_SETS = ("abcd", "abc", "ab", "acd", "bcd", "a")
+
+
+class Choices(Protocol):
+    """Chooses."""
+
+    def choice(self, options: Sequence[_Item], /) -> _Item:
+        """Choose one of some things."""
+
+
+def make_world(choices: Choices) -> World:
+    """Make a world with random limits."""
+    limits = {
+        name: (choices.choice((None, None, 1, 2)), choices.choice((1000, 3))) for name in DEFAULTS
+    }
+    return World(choices.choice((1, 1, 1, 2)), choices.choice(_SETS[:5]), limits)
+
+
+def happen(world: World, choices: Choices) -> str:
+    """
+    Let one random event happen.
+
+    :returns: what it was.
+    """
+    possible: list[Callable[[World, Choices], str]] = [_arrive, _arrive, _arrive, _time, _time]
+    if world.hooks.running:
+        possible += [_hook] * 5
+    if world.served:
+        possible += [_finish] * 3
+    if world.waiting:
+        possible += [_leave]
+    if world.left:
+        possible += [_leftover] * 3
+    rare = choices.choice(range(12))
+    if rare == 0:
+        possible = [_crash, _wedge, _order, _reload, _restart, _refuse, _refuse, _crash, _close]
+    return choices.choice(possible)(world, choices)
+
+
+def _arrive(world: World, choices: Choices) -> str:
+    name = choices.choice(tuple(DEFAULTS))
+    if name not in world.told:
+        name = next(iter(world.told))
+    count = choices.choice((1, 1, 2, 3))
+    for _ in range(count):
+        world.arrive(name)
+    return f"{count} arrive for {name}"
+
+
+def _time(world: World, choices: Choices) -> str:
+    seconds = choices.choice(_PAUSES)
+    world.pass_time(seconds)
+    return f"{seconds} s pass"
+
+
+def _hook(world: World, choices: Choices) -> str:
+    hook = choices.choice(world.hooks.running)
+    outcome = choices.choice((0, 0, 0, 0, 1, None))
+    world.end_hook(hook, outcome)
+    return f"{hook.call.hook.value} {hook.call.model} ends: {outcome}"
+
+
+def _finish(world: World, choices: Choices) -> str:
+    asker, outcome = choices.choice(world.served), choices.choice(_OUTCOMES)
+    world.finish(asker, outcome)
+    return f"a request for {asker.model} is {outcome.value}"
+
+
+def _leave(world: World, choices: Choices) -> str:
+    asker = choices.choice(world.waiting)
+    world.leave(asker)
+    return f"a client of {asker.model} leaves"
+
+
+def _refuse(world: World, choices: Choices) -> str:
+    refused = [asker for asker in world.served if asker.model not in world.serving]
+    if not refused:
+        return "nobody is refused"
+    asker = choices.choice(refused)
+    world.refuse(asker)
+    return f"a request for {asker.model} is refused"
+
+
+def _crash(world: World, choices: Choices) -> str:
+    name = choices.choice(tuple(DEFAULTS))
+    world.crash(name)
+    return f"{name} crashes"
+
+
+def _wedge(world: World, choices: Choices) -> str:
+    name = choices.choice(tuple(DEFAULTS))
+    world.wedge(name)
+    return f"{name} hangs"
+
+
+def _order(world: World, choices: Choices) -> str:
+    kind, name = choices.choice(tuple(Kind)), choices.choice(tuple(DEFAULTS))
+    world.order(kind, name)
+    return f"an operator wants {name}: {kind.value}"
+
+
+def _reload(world: World, choices: Choices) -> str:
+    names, port = choices.choice(_SETS), choices.choice((1, 1, 2))
+    settings = choices.choice(({}, {"settle_secs": 3.0}, {"sleep_timeout_secs": 9.0}))
+    world.reload(names, port, **settings)
+    return f"the configuration has {names} at {port} with {settings}"
+
+
+def _restart(world: World, choices: Choices) -> str:
+    world.restart()
+    return "llmux is killed and starts again"
+
+
+def _close(world: World, choices: Choices) -> str:
+    sleep_models = choices.choice((False, True))
+    world.close(sleep_models=sleep_models)
+    return f"llmux ends, and its models {'sleep' if sleep_models else 'stay awake'}"
+
+
+def _leftover(world: World, choices: Choices) -> str:
+    hook, outcome = world.left[0], choices.choice((0, 0, 1))
+    world.end_leftover(outcome)
+    return f"{hook.call.hook.value} {hook.call.model} of before ends: {outcome}"
+
+
+def all_goes_well(world: World) -> None:
+    """
+    See that everybody is served, and every model can be, once nothing goes wrong any more.
+
+    :raises AssertionError: if somebody is not.
+    """
+    if world.closing:
+        world.restart()
+    for name in world.told:
+        world.arrive(name)
+    for _ in range(3000):
+        for asker in world.served:
+            if asker.lease is None:
+                continue  # it was wanted back when another one was refused
+            if asker.model in world.serving:
+                world.finish(asker, Outcome.COMPLETE)
+            else:
+                world.refuse(asker)
+        for hook in list(world.hooks.running):
+            if hook in world.hooks.running:
+                world.end_hook(hook, 0)
+        while world.left:
+            world.end_leftover(0)
+        world.pass_time(1.0)
+        world.check()
+        if not world.waiting and not world.served:
+            break
+    assert not world.waiting, f"rule 6: somebody waits for ever: {world.switcher.states()}"
+    world.pass_time(100)
+    for name in world.told:
+        asker = world.arrive(name)
+        for _ in range(300):
+            for hook in list(world.hooks.running):
+                if hook in world.hooks.running:
+                    world.end_hook(hook, 0)
+            if asker.lease is not None and name not in world.serving:
+                world.refuse(asker)
+            if asker.lease is not None and name in world.serving:
+                break
+            world.pass_time(1.0)
+        served = asker.lease is not None and name in world.serving
+        assert served, f"rule 6: {name} cannot be served any more: {asker.error}"
+        world.finish(asker, Outcome.COMPLETE)
+        world.check()
+
+
+def drive(events: int, seed: int, per_world: int = 200) -> int:
+    """
+    Let random events happen, in one world after the other.
+
+    :returns: how many happened.
+    :raises AssertionError: with what led to it, if a rule does not hold.
+    """
+    done = number = 0
+    while done < events:
+        number += 1
+        choices = random.Random(f"{seed}-{number}")  # the same each time
+        world = make_world(choices)
+        history: list[str] = []
+        try:
+            for _ in range(min(per_world, events - done)):
+                done += 1
+                history.append(happen(world, choices))
+                world.check()
+            history.append("from here on all goes well")
+            all_goes_well(world)
+        except Exception as error:
+            told = "\n".join(history)
+            calls = ", ".join(world.hooks.names()[-12:])
+            states = world.switcher.states()
+            raise AssertionError(
+                f"world {seed}-{number} after\n{told}\nlast hooks: {calls}\n{states}\n{error}"
+            ) from error
+    return done
+
+
+def main() -> None:
+    """Drive, and say how it went."""
+    parser = argparse.ArgumentParser(description="Hold the core's rules against random events.")
+    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    began = time.monotonic()
+    done = drive(given.events, given.seed)
+    print(f"{done} events with seed {given.seed}, {time.monotonic() - began:.0f} s: rules held")
+
+
+if __name__ == "__main__":
+    main()
