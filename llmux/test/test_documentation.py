@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
+import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +31,7 @@ from llmux.test.test_schema import complaints
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "configuration.rst"
+FAULTS = DOCS.parent / "e2e" / "faults"
 SECTIONS = {field.name: field.metadata["section"] for field in attrs.fields(ModelSettings)}
 
 
@@ -197,6 +200,34 @@ class OperatingPageTests(SynchronousTestCase):
         text = self.page.partition("All fields are always there.")[2]
         missing = [name for name in field_names(STATUS) if f"``{name}``" not in text]
         self.assertEqual(missing, [])
+
+
+class FaultsPageTests(SynchronousTestCase):
+    """The page about faults and the tests that show them belong together."""
+
+    if not DOCS.is_dir() or not FAULTS.is_dir():
+        skip = "there is no documentation, or there are no tests of faults: this is not a checkout"
+
+    def test_every_test(self) -> None:
+        """Every test that a row names is there, and every test that is there shows some row."""
+        page = (DOCS / "faults.rst").read_text("utf-8")
+        named = set(re.findall(r"``(test_\w+\.test_\w+)``", page))
+        found = {
+            f"{path.stem}.{node.name}"
+            for path in FAULTS.glob("test_*.py")
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+        }
+        self.assertGreater(len(found), 50)
+        self.assertEqual((named - found, found - named), (set(), set()))
+
+    def test_every_row(self) -> None:
+        """Every row names a test."""
+        page = (DOCS / "faults.rst").read_text("utf-8")
+        rows = [row for row in page.split("\n   * - ") if "\n     - " in row]
+        headings = [row for row in rows if "     - Shown by" in row]
+        bare = [row for row in rows if "``test_" not in row and row not in headings]
+        self.assertEqual(bare, [])
 
 
 def field_names(shape: object) -> Iterator[str]:

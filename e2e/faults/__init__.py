@@ -1,0 +1,1 @@
+"""Faults, and what becomes of them: docs/faults.rst has the table."""
