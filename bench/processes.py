@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
 import subprocess
 import time
@@ -84,6 +85,29 @@ class Process:
     def terminate(self) -> None:
         """Ask it to end."""
         self._process.terminate()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal; nothing happens if it has ended."""
+        self._process.send_signal(number)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def end_with(self, number: signal.Signals, seconds: float) -> int:
+        """
+        End it with a signal.
+
+        :param seconds: how long it may take.
+        :returns: its exit status; the number of a signal that ended it is negative.
+        :raises BenchError: if it takes longer.
+        """
+        self._process.send_signal(number)
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"{self.name} did not end within {seconds:g} s") from None
 
     def end(self) -> None:
         """End it, kindly at first."""
