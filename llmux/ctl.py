@@ -108,8 +108,8 @@ def run(command: Command, address: Address, out: TextIO, err: TextIO) -> int:
     try:
         connection = _connect(address)
         try:
+            sent = True  # from now on it may have been heard
             _send(connection, command, address)
-            sent = True
             status, body = _receive(connection, command, address)
         finally:
             connection.close()
