@@ -146,10 +146,6 @@ class Notifier:
         """Ask for more time for what llmux is doing, counted from now."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
-    def status(self, text: str) -> None:
-        """Say in one line how llmux is, for whoever asks systemd."""
-        self._send(f"STATUS={' '.join(text.split())}")
-
     def stop(self) -> None:
         """Say nothing more by itself."""
         for call in (self._alive, self._more_time):

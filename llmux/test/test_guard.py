@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
 from llmux.errors import RequestError
-from llmux.settings import Address
 from llmux.web.guard import Reach, check
 
 OURS = {b"Host": b"127.0.0.1:3000"}
@@ -133,17 +130,3 @@ class ContentTypeTests(SynchronousTestCase):
     def test_reading(self) -> None:
         """Whoever only reads needs no type."""
         self.assertEqual(status({**OURS, b"Content-Type": b"text/plain"}), 0)
-
-
-class ReachTests(SynchronousTestCase):
-    def test_of_an_address(self) -> None:
-        """Who can connect is seen from the address."""
-        for address, expected in (
-            (Address("127.0.0.1", 3001), Reach.LOOPBACK),
-            (Address("localhost", 3001), Reach.LOOPBACK),
-            (Address("::1", 3001), Reach.LOOPBACK),
-            (Address("0.0.0.0", 3001), Reach.NETWORK),
-            (Address("gpu.example", 3001), Reach.NETWORK),
-            (Address("", 0, Path("/run/llmux.sock")), Reach.SOCKET),
-        ):  # fmt: skip
-            self.assertEqual(Reach.of(address), expected, address)

@@ -14,9 +14,7 @@ import re
 
 from twisted.web.http_headers import Headers
 
-from llmux.addresses import is_loopback
 from llmux.errors import RequestError
-from llmux.settings import Address
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{0,5})?")
 _OWN_SITES = (b"none", b"same-origin")  # Fetch Metadata: typed in by the user, or our own page
@@ -32,13 +30,6 @@ class Reach(enum.Enum):
     """Programs on this machine."""
     NETWORK = "network"
     """Other machines, too."""
-
-    @classmethod
-    def of(cls, address: Address) -> Reach:
-        """Say who can connect to an address."""
-        if address.path is not None:
-            return cls.SOCKET
-        return cls.LOOPBACK if is_loopback(address.host) else cls.NETWORK
 
 
 class NotForPages(RequestError):
