@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import LogEvent
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http_headers import Headers
 from txaio.tx import make_logger
 
 import llmux
@@ -82,9 +83,26 @@ class ServiceTests(ProcessTests):
         await service.stopService()
         self.assertEqual(faults(json.loads(answer)), [])
 
-    async def get(self, url: str) -> bytes:
+    async def test_names_that_operators_may_use(self) -> None:
+        """Another name than this machine's own is refused where only this machine can ask."""
+        told = []
+        for host in ("127.0.0.1", "0.0.0.0"):
+            self.make()
+            listening = bind(host, 0)
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}/llmux/status"
+            service = LLMuxService(self.app, reactor, Doors([bind("127.0.0.1", 0)], [listening]))
+            service.startService()
+            told.append(b"(Host)" in await self.get(url, Host="rebound.example"))
+            await service.stopService()
+        self.assertEqual(told, [True, False])
+
+    async def get(self, url: str, **headers: str) -> bytes:
         """GET a URL."""
-        answer = await treq.get(url, persistent=False)
+        answer = await treq.get(
+            url,
+            headers=Headers({name: [value] for name, value in headers.items()}),
+            persistent=False,
+        )
         body: bytes = await answer.content()
         return body
 
