@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from operator import itemgetter
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from llmux.config import ModelConfig
 from llmux.costs import SwitchCosts
-from llmux.errors import SwitchError
+from llmux.errors import SwitchError, UnknownModel
 from llmux.events import Events
 from llmux.lease import Lease, Outcome
 from llmux.lifecycle import Model
 from llmux.metrics import Metrics
 from llmux.policy.contract import ISwitchPolicy
-from llmux.states import SERVING
+from llmux.sharing import SharedRoom
+from llmux.states import SERVING, State
 from llmux.waiting import Waiter, WaitingRoom
 
 
@@ -35,6 +38,7 @@ class Admission:
     :param refused: called with a model at which nobody listens.
     :param estimate: gives the seconds after which a request for a model would be served.
     :ivar models: every model by name, in the order of the configuration.
+    :ivar shared: by name, where those wait who would take any of several models.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Admission:
         self._estimate = estimate
         self._arrivals = itertools.count(1)
         self.models = {name: self.make_model(config) for name, config in configs.items()}
+        self.shared: dict[str, SharedRoom[Model]] = {}
 
     def count_from(self, number: int) -> None:
         """Go on counting arrivals where another llmux has ended."""
@@ -67,31 +72,51 @@ class Admission:
     def queue(self, model: Model) -> Deferred[Lease]:
         """Let one more request wait; cancelling it takes it out of the queue at once."""
         model.asked = next(self._arrivals)
+        model.recent.came(self._clock.seconds())
         waiter = model.waiting.add(model.asked)
         self._metrics.request_queued(model.name)
         return waiter.lease
 
-    def queue_again(self, model: Model, lease: Lease) -> Deferred[Lease]:
-        """Let a request wait at its old place whose lease is given back unused."""
-        waiter = model.waiting.add_again(lease.number, lease.arrived)
-        self._metrics.request_queued(model.name)
+    def queue_shared(self, shared: SharedRoom[Model]) -> Deferred[Lease]:
+        """Let a request wait that any of several models can serve."""
+        waiter = shared.room.add(next(self._arrivals))
+        self._metrics.request_queued(shared.name)
         return waiter.lease
 
-    def grant(self, model: Model, waiter: Waiter | None = None) -> Lease:
+    def queue_again(self, model: Model, lease: Lease) -> Deferred[Lease]:
+        """Let a request wait at its old place whose lease is given back unused."""
+        shared = self.shared.get(lease.shared or "")
+        room = model.waiting if shared is None else shared.room
+        waiter = room.add_again(lease.number, lease.arrived)
+        self._metrics.request_queued(model.name if shared is None else shared.name)
+        return waiter.lease
+
+    def grant(
+        self, model: Model, waiter: Waiter | None = None, shared: SharedRoom[Model] | None = None
+    ) -> Lease:
         """
         Give a lease.
 
         :param waiter: who has been taken out of the queue for it; ``None`` for a request that has
             just come.
+        :param shared: whose queue that was, or would have been, if other models would have done.
         """
         now = self._clock.seconds()
+        released = partial(self._released, model)
+        common = None if shared is None else shared.name
         if waiter is None:
             model.asked = next(self._arrivals)
-            lease = Lease(model.name, model.asked, now, now, partial(self._released, model))
+            lease = Lease(model.name, model.asked, now, now, released, shared=common)
         else:
             switching = max(0.0, model.awake_since - max(model.switch_began, waiter.arrived))
-            released = partial(self._released, model)
-            lease = Lease(model.name, waiter.number, waiter.arrived, now, released, switching)
+            lease = Lease(
+                model.name, waiter.number, waiter.arrived, now, released, switching, common
+            )
+        if waiter is None or shared is not None:
+            model.recent.came(now)
+        if shared is not None:
+            self._policy.arrived(model.name, now)
+            shared.failed.clear()
         model.held[lease] = None
         self._metrics.lease_granted(model.name, None if waiter is None else lease.queued)
         return lease
@@ -101,7 +126,7 @@ class Admission:
         for model in tuple(self.models.values()):
             # Who gives back at once what he was given makes room for the next one here and now.  No
             # more rounds than there are waiters: he may also come back at once, over and over.
-            for _ in range(len(model.waiting)):
+            for _ in range(len(model.waiting) + sum(len(each.room) for each in model.shared)):
                 if not model.admitting or not model.free_places:
                     break
                 self._admit(model)
@@ -109,20 +134,68 @@ class Admission:
     def _admit(self, model: Model) -> None:
         """Fill the free places; each lease is counted before any of them goes on."""
         granted = []
-        for waiter in model.waiting.take(model.free_places):
-            self._metrics.request_dequeued(model.name)
-            granted.append((waiter, self.grant(model, waiter)))
+        for waiter, shared in self._next(model):
+            self._metrics.request_dequeued(model.name if shared is None else shared.name)
+            granted.append((waiter, self.grant(model, waiter, shared)))
         for waiter, lease in granted:
             if waiter.lease.called:  # one before it has cancelled it
                 lease.release()
             else:
                 waiter.lease.callback(lease)
 
+    def _next(self, model: Model) -> list[tuple[Waiter, SharedRoom[Model] | None]]:
+        """Take as many out of the queues before a model as it has free places, in order."""
+        shared = [each for each in model.shared if each.room]
+        if not shared:
+            return [(waiter, None) for waiter in model.waiting.take(model.free_places)]
+        taken: list[tuple[Waiter, SharedRoom[Model] | None]] = []
+        while len(taken) < model.free_places:
+            queues = [(each.room.first_number, each) for each in shared if each.room]
+            first, common = min(queues, key=itemgetter(0), default=(sys.maxsize, None))
+            own = model.waiting.first_number if model.waiting else sys.maxsize
+            if first == own:  # nobody is left
+                break
+            room = model.waiting if own < first or common is None else common.room
+            (waiter,) = room.take(1)
+            taken.append((waiter, None if room is model.waiting else common))
+        return taken
+
     def refuse(self, model: Model, error: Callable[[], SwitchError]) -> None:
-        """End all who wait for a model, each with an error of their own."""
-        for waiter in model.waiting.take():
-            self._metrics.request_dequeued(model.name)
-            self._policy.left(model.name, self._clock.seconds())
+        """
+        End all who wait for a model, each with an error of their own.
+
+        Those who would take another one go on waiting for that; see :meth:`refuse_hopeless`.
+        """
+        self.refuse_own(model, error)
+        for shared in model.shared:
+            shared.failed.add(model)
+
+    def refuse_hopeless(self, error: Callable[[str], SwitchError]) -> None:
+        """
+        End all who would take any of several models of which none can be tried now.
+
+        :param error: makes an error, given the name that they share.
+        """
+        for name, shared in self.shared.items():
+            if shared.room and shared.hopeless:
+                self._empty(shared.room, name, partial(error, name))
+
+    def refuse_own(self, model: Model, error: Callable[[], SwitchError]) -> None:
+        """End all who wait for a model and for no other, each with an error of their own."""
+        self._empty(model.waiting, model.name, error)
+
+    def refuse_all(self, error: Callable[[], SwitchError]) -> None:
+        """End all who wait, for whatever model."""
+        for model in tuple(self.models.values()):
+            self._empty(model.waiting, model.name, error)
+        for shared in self.shared.values():
+            self._empty(shared.room, shared.name, error)
+
+    def _empty(self, room: WaitingRoom, name: str, error: Callable[[], SwitchError]) -> None:
+        for waiter in room.take():
+            self._metrics.request_dequeued(name)
+            if name in self.models:
+                self._policy.left(name, self._clock.seconds())
             if not waiter.lease.called:
                 waiter.lease.errback(error())
 
@@ -130,23 +203,64 @@ class Admission:
         """Make a model with a waiting room; it is asleep."""
 
         def left(waiter: Waiter, timed_out: bool) -> None:
+            now = self._clock.seconds()
             self._metrics.request_dequeued(model.name)
-            self._policy.left(model.name, self._clock.seconds())
+            self._policy.left(model.name, now)
+            model.idle_since = now
             timeout = model.config.request_timeout_secs
             if timed_out and timeout is not None:
                 self._events.request_timeout(model.name, timeout)
             self._changed()
 
+        now = self._clock.seconds()
         room = WaitingRoom(
             self._clock, config.request_timeout_secs, left, lambda: self._estimate(model.name)
         )
-        model = Model(config=config, waiting=room, since=self._clock.seconds())
+        state = State.STOPPED if config.asleep_needs else State.ASLEEP
+        model = Model(config=config, waiting=room, since=now, idle_since=now, state=state)
         return model
+
+    def share(self, names: Mapping[str, tuple[str, ...]]) -> None:
+        """
+        Let requests for some names be served by any of several models.
+
+        :param names: by name, the models, the one that is liked best first; all of them are there.
+        """
+        for name in [name for name in self.shared if name not in names]:
+            gone = self.shared.pop(name)
+            self._empty(gone.room, name, partial(UnknownModel, name))
+        for name, members in names.items():
+            shared = self.shared.get(name) or self._make_shared(name)
+            self.shared[name] = shared
+            shared.members = tuple(self.models[member] for member in members)
+            shared.failed.intersection_update(shared.members)
+            if shared.coming not in shared.members:
+                shared.coming = None
+            timeouts = [
+                timeout
+                for member in shared.members
+                if (timeout := member.config.request_timeout_secs) is not None
+            ]
+            shared.room.limit(min(timeouts, default=None))
+        for model in self.models.values():
+            model.shared = tuple(each for each in self.shared.values() if model in each.members)
+
+    def _make_shared(self, name: str) -> SharedRoom[Model]:
+        def left(waiter: Waiter, timed_out: bool) -> None:
+            self._metrics.request_dequeued(name)
+            if timed_out:
+                self._events.request_timeout(name, self._clock.seconds() - waiter.arrived)
+            self._changed()
+
+        room = WaitingRoom(self._clock, None, left, lambda: self._estimate(name))
+        return SharedRoom(name, room, self._clock)
 
     def _released(self, model: Model, lease: Lease, outcome: Outcome) -> None:
         """Take a lease back, and learn from what became of its request."""
         now = self._clock.seconds()
         del model.held[lease]
+        if not model.held:
+            model.idle_since = now
         self._metrics.lease_released(lease.model)
         if lease.heard_at is not None:
             model.health.heard_at = max(model.health.heard_at, lease.heard_at())

@@ -3,21 +3,48 @@ What has to be done whatever the policy says: it comes before who waits for what
 
 In this order: models that are down are cleaned up after; what an operator has ordered; models that
 the configuration has no longer, or has at another address, go; so do those that do not fit, where
-more were found alive; and a model that had to leave for one that could not be woken comes back.
+more were found alive; who has reserved room gets it; and a model that had to leave for one that
+could not be woken comes back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import attrs
 
+from llmux.amounts import taken
 from llmux.hooks.contract import Reason
 from llmux.lifecycle import Model
 from llmux.orders import Kind, Order
-from llmux.outlook import Outlook, evictable_at
+from llmux.outlook import Outlook
+from llmux.reservation import Reservation
 from llmux.states import State
 from llmux.switching import Switch
+
+
+@attrs.define
+class Proposal:
+    """
+    What is to be done next.
+
+    :ivar switch: to be begun now.
+    :ivar due_at: when something will be due, if nothing is now, in the clock's seconds.
+    :ivar off_limits: resources that somebody waits for who comes before all others, until those
+        that are in the way have come to their end.
+    """
+
+    switch: Switch | None = None
+    due_at: float | None = None
+    off_limits: frozenset[str] = frozenset()
+
+    def later(self, at: float) -> None:
+        """Note that something will be due."""
+        self.due_at = at if self.due_at is None else min(at, self.due_at)
+
+    def keep(self, resources: frozenset[str]) -> None:
+        """Keep resources for whoever waits for them."""
+        self.off_limits |= resources
 
 
 @attrs.define(eq=False)
@@ -28,13 +55,17 @@ class Agenda:
     :param models: every model by name.
     :param outlook: who would have to go for whom.
     :ivar orders: what was ordered and not begun yet, in order.
+    :ivar reservations: by id, those that hold room or wait for it.
     :ivar bring_back: models that had to leave for one that could not be woken.
+    :ivar crowded: whether more may be held than there is.
     """
 
     _models: Mapping[str, Model]
     _outlook: Outlook
     orders: list[Order] = attrs.Factory(list)
+    reservations: dict[str, Reservation] = attrs.Factory(dict)
     bring_back: list[Model] = attrs.Factory(list)
+    crowded: bool = False
 
     def give(self, kind: Kind, model: Model, now: float) -> Order:
         """
@@ -44,64 +75,141 @@ class Agenda:
         """
         order = Order(kind, model, now)
         self.orders.append(order)
-        if kind is Kind.KILL and model.state is not State.ASLEEP:
+        if kind is Kind.KILL and model.state.holds:
             model.to_be_killed = True
         return order
 
-    def next(self, now: float) -> tuple[Switch | None, float | None]:
+    def next(self, now: float) -> Proposal:
         """
-        Give the switch that is next, with its order if it carries out one.
+        Say what is next.
 
         :param now: the clock's seconds.
-        :returns: the switch, if there is one; else when one will be due, if that is known.
         """
-        holding = [model for model in self._models.values() if model.state.holds]
-        for model in holding:
+        proposal = Proposal()
+        for step in (
+            self._clean_up, self._obey, self._let_go, self._relieve, self._reserve,
+            self._bring_back,
+        ):  # fmt: skip
+            for switch in step(now, proposal):
+                proposal.switch = switch
+                return proposal
+        return proposal
+
+    def _clean_up(self, now: float, proposal: Proposal) -> Iterator[Switch]:
+        for model in self._models.values():
             if model.health.down and model.state is State.AWAKE:
-                return Switch(None, (model,), now, Reason.BACKEND_DOWN, forced=True), None
-        while self.orders:
-            switch = self._carry_out(self.orders.pop(0), now)
+                if self._outlook.is_free(model):
+                    yield Switch(None, (model,), now, Reason.BACKEND_DOWN, forced=True)
+                proposal.keep(model.place.resources)
+
+    def _obey(self, now: float, proposal: Proposal) -> Iterator[Switch]:
+        for order in tuple(self.orders):
+            if order.kind is Kind.WAKE:
+                switch = self._ordered_wake(order, now, proposal)
+            else:
+                switch = self._ordered_sleep(order, now, proposal)
             if switch is not None:
+                self.orders.remove(order)
                 self.bring_back.clear()  # whom it wakes has the room now
-                return switch, None
-        late: list[float] = []
-        for model in holding:
-            if model.moving:
-                if now >= model.sleep_backoff.until:
-                    return Switch(None, (model,), now, Reason.CONFIG, forced=True), None
-                late.append(model.sleep_backoff.until)
-        surplus = self._outlook.surplus(holding)
-        ready = tuple(model for model in surplus if now >= model.sleep_backoff.until)
-        if ready:
-            return Switch(None, ready, now, Reason.START, forced=True), None
-        late += [model.sleep_backoff.until for model in surplus]
-        return self._bring_back(now), min(late, default=None)
+                yield switch
 
-    def _carry_out(self, order: Order, now: float) -> Switch | None:
+    def _ordered_wake(self, order: Order, now: float, proposal: Proposal) -> Switch | None:
         """Begin an order, or answer it at once if there is nothing to be done."""
-        model = order.model
-        if order.kind is Kind.WAKE:
-            if model.moving:
-                order.fail(f"{model.name} has to go: the configuration has changed", tried=False)
-                return None
-            if model.state is State.AWAKE:  # by now
-                order.fulfil(f"{model.name} is awake")
-                return None
+        model, outlook = order.model, self._outlook
+        if model.moving:
+            self._fail(order, f"{model.name} has to go: the configuration has changed")
+        elif model.state is State.AWAKE and not outlook.is_moving(model):  # by now
+            self.orders.remove(order)
+            order.fulfil(f"{model.name} is awake")
+        elif not outlook.can_ever_wake(model):
+            pinned = ", ".join(outlook.staying())
+            self._fail(order, f"there is no room for {model.name} beside what is pinned: {pinned}")
+        elif (plan := outlook.plan(model, now, off_limits=proposal.off_limits)) is not None:
             model.wake_backoff.reset()
-            victims = self._outlook.victims(model, None)
-            return Switch(model, victims, now, Reason.OPERATOR, forced=True, order=order)
-        if model.state is State.ASLEEP:
-            order.fulfil(f"{model.name} was asleep already")
-            return None
-        model.to_be_killed = order.kind is Kind.KILL
-        return Switch(None, (model,), now, Reason.OPERATOR, forced=True, order=order)
-
-    def _bring_back(self, now: float) -> Switch | None:
-        leavers, self.bring_back = self.bring_back, []
-        for model in leavers:
-            wanted = model.waiting and model.state in (State.ASLEEP, State.UNKNOWN)
-            if wanted and not model.moving:
-                victims = self._outlook.victims(model, None)
-                if now >= max([model.wake_backoff.until, *map(evictable_at, victims)]):
-                    return Switch(model, victims, now, forced=True)
+            return Switch.to(model, plan, now, Reason.OPERATOR, forced=True, order=order)
+        elif outlook.later_plan(model, now) is None:
+            self._fail(order, f"there is no room for {model.name} beside what is reserved")
+        else:
+            proposal.keep(places_of(model))
         return None
+
+    def _ordered_sleep(self, order: Order, now: float, proposal: Proposal) -> Switch | None:
+        model = order.model
+        if not model.state.holds and not self._outlook.is_moving(model):
+            self.orders.remove(order)
+            order.fulfil(f"{model.name} was asleep already")
+        elif self._outlook.is_free(model):
+            model.to_be_killed = order.kind is Kind.KILL
+            return Switch(None, (model,), now, Reason.OPERATOR, forced=True, order=order)
+        else:
+            proposal.keep(model.place.resources)
+        return None
+
+    def _let_go(self, now: float, proposal: Proposal) -> Iterator[Switch]:
+        for model in self._models.values():
+            if not model.moving or model.gone:
+                continue
+            if now < model.sleep_backoff.until:
+                proposal.later(model.sleep_backoff.until)
+            elif not self._outlook.is_free(model):
+                proposal.keep(model.place.resources)
+            elif model.state.holds:
+                yield Switch(None, (model,), now, Reason.CONFIG, forced=True)
+            else:
+                yield Switch(None, (), now, Reason.CONFIG, forced=True, stops=(model,))
+
+    def _relieve(self, now: float, proposal: Proposal) -> Iterator[Switch]:
+        if not self.crowded or self._outlook.switches:
+            return
+        plan = self._outlook.relief(now)
+        self.crowded = plan is not None
+        if plan is None:
+            return
+        ready = [model for model in plan.leaving if now >= model.sleep_backoff.until]
+        if ready:
+            victims = tuple(model for model in plan.victims if model in ready)
+            stops = tuple(model for model in plan.stops if model in ready)
+            yield Switch(None, victims, now, Reason.START, forced=True, stops=stops)
+        for model in plan.leaving:
+            proposal.later(model.sleep_backoff.until)
+
+    def _reserve(self, now: float, proposal: Proposal) -> Iterator[Switch]:
+        under_way = [switch.reservation for switch in self._outlook.switches]
+        for reservation in tuple(self.reservations.values()):
+            if reservation.held or reservation in under_way:
+                continue
+            needs = reservation.needs
+            plan = self._outlook.plan_room(needs, now, proposal.off_limits)
+            if plan is not None:
+                yield Switch.to(
+                    None, plan, now, Reason.RESERVATION, forced=True, reservation=reservation
+                )
+            elif not self._outlook.can_ever(needs):
+                del self.reservations[reservation.id]
+                pinned = ", ".join(self._outlook.staying())
+                reservation.end(f"there is no room beside what is pinned: {pinned}")
+            elif self._outlook.later_room(needs, now) is not None:
+                proposal.keep(taken(needs))
+
+    def _bring_back(self, now: float, proposal: Proposal) -> Iterator[Switch]:
+        leavers, self.bring_back = self.bring_back, []
+        for number, model in enumerate(leavers):
+            wanted = model.wanted and (not model.state.holds or model.state is State.UNKNOWN)
+            if not wanted or model.moving:
+                continue
+            plan = self._outlook.plan(model, now, off_limits=proposal.off_limits)
+            if plan is None and self._outlook.later_plan(model, now) is not None:
+                self.bring_back.append(model)  # when what is under way has ended
+                proposal.keep(places_of(model))
+            elif plan is not None and now >= max(model.wake_backoff.until, plan.possible_at):
+                self.bring_back += leavers[number + 1 :]
+                yield Switch.to(model, plan, now, forced=True)
+
+    def _fail(self, order: Order, why: str) -> None:
+        self.orders.remove(order)
+        order.fail(why, tried=False)
+
+
+def places_of(model: Model) -> frozenset[str]:
+    """Give the resources of all places where a model could be woken."""
+    return frozenset().union(*(place.resources for place in model.placements))

@@ -14,7 +14,6 @@ from llmux.health import HealthCheck
 from llmux.journal import Memory
 from llmux.recovery import Recovery
 from llmux.roster import Changes, Roster
-from llmux.states import State
 
 
 @attrs.define(eq=False)
@@ -53,7 +52,7 @@ class Census:
                 max((record.asked for record in memory.models.values()), default=0)
             )
             for name, record in memory.models.items():
-                if record.state != State.ASLEEP.value:
+                if record.takes_something:
                     self._roster.recall(name, record.config)
                 if name in models:
                     models[name].asked = record.asked
@@ -63,16 +62,19 @@ class Census:
             finally:
                 self._found()
 
-    async def reconfigure(self, configs: Mapping[str, ModelConfig]) -> Changes:
+    async def reconfigure(
+        self, configs: Mapping[str, ModelConfig], shared: Mapping[str, tuple[str, ...]]
+    ) -> Changes:
         """
         Take over another configuration, and find out whether new models are awake.
 
         :param configs: by name, in the order of the configuration.
+        :param shared: by name, the models of which any can serve a request for it.
         """
         async with self._turn:
             self._conductor.holding = True
             try:
-                changes = self._roster.reconfigure(configs)
+                changes = self._roster.reconfigure(configs, shared)
                 self._conductor.consider()  # places may have become free
                 added = [self._admission.models[name] for name in changes.added]
                 await self._recovery.look(added, None)
@@ -94,6 +96,7 @@ class Census:
         self._conductor.holding = False
         self._roster.settle()
         for model in self._admission.models.values():
+            self._roster.check_place(model)
             self._health.attend(model)
         self._note()
         self._conductor.consider()

@@ -73,9 +73,8 @@ class Closing:
         return any(model.held for model in self._models())
 
     async def _sleep(self, models: Collection[Model]) -> None:
-        now = self._clock.seconds()
-        settled = max((model.settles_at for model in models), default=now)
-        await self._until(lambda: False, settled - now)
+        while (settled := max((m.settles_at for m in models), default=0.0)) > self._clock.seconds():
+            await self._until(lambda: False, settled - self._clock.seconds())
         for model in models:
             if model.state is State.AWAKE:
                 model.enter(State.DRAINING, self._clock.seconds())

@@ -18,23 +18,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.python.failure import Failure
+from twisted.internet.interfaces import IReactorTime
 from txaio.tx import make_logger
 
 from llmux.admission import Admission
 from llmux.agenda import Agenda
+from llmux.alarm import Alarm
+from llmux.completion import UNWANTED, Completion
 from llmux.costs import SwitchCosts
+from llmux.deliberation import Deliberation
 from llmux.errors import SwitchError
 from llmux.events import Events
 from llmux.health import HealthCheck
 from llmux.hooks.contract import Reason
 from llmux.lease import Revocation
 from llmux.lifecycle import Model
-from llmux.outlook import Outlook, evictable_at
+from llmux.outlook import Outlook
 from llmux.policy.contract import Phase, PolicyDecision
 from llmux.policy.guard import GuardedPolicy
 from llmux.reporting import Report
+from llmux.residency import Residency
 from llmux.states import State
 from llmux.switching import Course, Switch
 
@@ -44,10 +47,8 @@ _LONGEST_DELIBERATION = 8
 _PAUSE = 1.0
 """Seconds before an undecided policy is asked again."""
 
-_UNWANTED = "nobody wants it any more"
-
-_MOMENT = 0.05
-"""Seconds: the shortest alarm, so that a policy that wants to be asked in the past cannot spin."""
+_OF_OTHERS = (Reason.REQUEST, Reason.IDLE, Reason.RESERVATION)
+"""Reasons of switches that nobody has ordered for the sake of the models that go."""
 
 
 class Conductor:
@@ -56,6 +57,7 @@ class Conductor:
 
     :param admission: the models, and who waits for them.
     :param agenda: what has to be done whatever the policy says.
+    :param residency: what the owner wants when there is time for it.
     :param outlook: who would have to go for whom.
     :param policy: decides when to switch and to whom.
     :param clock: tells the time.
@@ -66,7 +68,7 @@ class Conductor:
     :param events: logs what happens.
     :param unavailable: makes the error for those who wait for a model that could not be woken.
     :param settled: called when a switch has come to its end.
-    :ivar switch: the one that is under way, if one is.
+    :ivar switches: those that are under way, in the order in which they began.
     :ivar holding: whether no switch is begun for now, because it is not known yet what is awake.
     :ivar stopped: whether none is begun ever again.
     """
@@ -77,6 +79,7 @@ class Conductor:
         self,
         admission: Admission,
         agenda: Agenda,
+        residency: Residency,
         outlook: Outlook,
         policy: GuardedPolicy,
         clock: IReactorTime,
@@ -85,26 +88,30 @@ class Conductor:
         health: HealthCheck,
         report: Report,
         events: Events,
-        unavailable: Callable[[Model], SwitchError],
+        unavailable: Callable[[str], SwitchError],
         settled: Callable[[], None],
     ) -> None:
         self.policy = policy
         self._admission = admission
         self._models = admission.models
         self._agenda = agenda
+        self._residency = residency
+        self._deliberation = Deliberation(admission, outlook, policy, costs, unavailable)
         self._outlook = outlook
         self._clock = clock
-        self._course = course
-        self._costs = costs
         self._health = health
         self._report = report
         self._events = events
-        self._unavailable = unavailable
+        self._completion = Completion(
+            admission, agenda, outlook, clock, course, report, unavailable, self.consider,
+            lambda: self.stopped,
+        )  # fmt: skip
         self._settled = settled
-        self.switch: Switch | None = None
+        self.switches: list[Switch] = []
+        outlook.switches = self.switches
         self.holding = False
         self.stopped = False
-        self._alarm: IDelayedCall | None = None
+        self._alarm = Alarm(clock, self.consider)
         self._considering = False
         self._changed = False
 
@@ -117,11 +124,14 @@ class Conductor:
         try:
             for _ in range(_LONGEST_DELIBERATION * (len(self._models) + 1)):
                 if not self._changed:
+                    self._alarm.set()
                     return
                 self._changed = False
+                self._alarm.forget()
                 self._step()
             self._events.policy_unsettled(self.policy.name)
-            self._set_alarm(self._clock.seconds() + _PAUSE)
+            self._alarm.note(self._clock.seconds() + _PAUSE)
+            self._alarm.set()
         finally:
             self._considering = False
 
@@ -135,42 +145,53 @@ class Conductor:
             self._considering = before
             self.consider()
 
-    def interrupt(self, reason: str) -> None:
-        """Call off a switch that a policy wanted and that has not passed its point of no return."""
-        switch = self.switch
-        if switch is not None and not switch.committed and switch.reason is Reason.REQUEST:
-            self._call_off(switch, reason)
+    def interrupt(self, reason: str, concerned: Callable[[Switch], bool]) -> None:
+        """
+        Call off switches that nobody has ordered and that have not passed their point of no return.
+
+        :param reason: why, in words for the log.
+        :param concerned: chooses them.
+        """
+        for switch in tuple(self.switches):
+            if switch.reason in _OF_OTHERS and not switch.committed and concerned(switch):
+                self._call_off(switch, reason)
 
     def stop(self) -> None:
-        """Begin no further switch, and call off the one that can be; hooks that run go on."""
+        """Begin no further switch, and call off those that can be; hooks that run go on."""
         self.stopped = True
-        self._set_alarm(None)
-        if self.switch is not None and not self.switch.committed:
-            self._call_off(self.switch, "llmux is shutting down")
+        self._alarm.forget()
+        self._alarm.set()
+        for switch in tuple(self.switches):
+            if not switch.committed:
+                self._call_off(switch, "llmux is shutting down")
 
     def _step(self) -> None:
         """
-        Admit whoever can be, then take one step of the switch that is under way, or begin one.
+        Admit whoever can be, then take one step of each switch that is under way, or begin one.
 
         What changes by that is considered again.
         """
         self._admission.admit_waiting()
-        self._set_alarm(None)
-        if self.switch is not None:
-            if not self.switch.committed:
-                self._go_on(self.switch)
-        elif not self.holding:
+        for switch in tuple(self.switches):
+            if not switch.committed and switch in self.switches:
+                self._go_on(switch)
+        if not self._changed and not self.holding:
             self._begin()
 
     def _begin(self) -> None:
         now = self._clock.seconds()
-        switch, due_at = self._agenda.next(now)
-        if switch is None:
-            switch, ask_at = self._wanted_by_policy(now)
-            if switch is None:
-                self._set_alarm(ask_at, due_at)
-                return
-        self.switch = switch
+        proposal = self._agenda.next(now)
+        if proposal.switch is None:
+            proposal.switch = self._deliberation.next(now, proposal)
+        if proposal.switch is None:
+            self._residency.next(now, proposal)
+        if proposal.switch is None:
+            self._alarm.note(proposal.due_at)
+            return
+        self._start(proposal.switch, now)
+
+    def _start(self, switch: Switch, now: float) -> None:
+        self.switches.append(switch)
         for victim in switch.victims:
             if victim.state is State.AWAKE:
                 victim.enter(State.DRAINING, now)
@@ -179,86 +200,88 @@ class Conductor:
                 elif victim.to_be_killed:
                     victim.revoke(Revocation.KILLED, now)
         if switch.target is not None:
-            self._events.switch_started(switch.source, switch.target.name)
+            switch.target.comes()
+            self._report.started(switch)
         self._changed = True
-
-    def _wanted_by_policy(self, now: float) -> tuple[Switch | None, float | None]:
-        """
-        Ask the policy, if anybody waits for a model that is not awake.
-
-        :returns: the switch to begin, and when to ask again if there is none.
-        """
-        if not any(m.waiting for m in self._models.values() if m.state is not State.AWAKE):
-            return None, None
-        decision = self._ask(Phase.SETTLED)
-        target = self._models.get(decision.target or "")
-        if target is None or target.state is State.AWAKE or not target.waiting:
-            return None, decision.ask_at
-        victims = self._outlook.victims(target, decision.evict)
-        possible_at = max([target.wake_backoff.until, *map(evictable_at, victims)])
-        if target.moving:
-            possible_at = max(possible_at, target.sleep_backoff.until)
-        if possible_at > now:
-            asked_for = possible_at if decision.ask_at is None else decision.ask_at
-            return None, min(possible_at, asked_for)
-        return Switch(target, victims, now, forced=decision.forced), None
 
     def _go_on(self, switch: Switch) -> None:
         """Drain on, change the target, call it off, or pass the point of no return."""
         now = self._clock.seconds()
-        if switch.forced and not switch.wanted:
-            self._call_off(switch, _UNWANTED)
+        if not self._outlook.suffices(switch) and switch.claims:
+            self._call_off(switch, "there is less room than there was")
             return
+        if not self._is_timely(switch) or (switch.forced and not switch.wanted):
+            self._call_off(switch, UNWANTED)
+            return
+        if switch.claims:
+            self._spare(switch, now)
         ask_at = None
         if not switch.forced:
             drained = switch.drained(now)
-            decision = self._ask(Phase.COMMITTING if drained else Phase.DRAINING)
+            phase = Phase.COMMITTING if drained else Phase.DRAINING
+            decision = self._deliberation.about(switch, phase, now)
             switch.forced = decision.forced
             if switch.target is None or decision.target != switch.target.name or not switch.wanted:
-                self._change(switch, decision)
+                self._change(switch, decision, now)
                 return
             if not drained:
                 ask_at = decision.ask_at
                 self._keep_open(switch, decision.admit)
         switch.cut(now)
         if not switch.drained(now):
-            self._set_alarm(ask_at, switch.due_at(now))
-        elif all(self._health.leave_alone(victim) for victim in switch.victims):
+            self._alarm.note(ask_at, switch.due_at(now))
+        elif all(self._health.leave_alone(model) for model in switch.leaving):
             self._commit(switch)  # else when what was asked about their health has ended
 
-    def _change(self, switch: Switch, decision: PolicyDecision) -> None:
+    def _is_timely(self, switch: Switch) -> bool:
+        """Tell whether what led to a switch, beside its own models, is still so."""
+        if switch.reason in _OF_OTHERS and any(victim.stays for victim in switch.victims):
+            return False  # it was pinned meanwhile
+        if switch.reason is Reason.START:
+            return self._outlook.crowded
+        if switch.reason is not Reason.IDLE or switch.target is None:
+            return True
+        others = (model for model in self._models.values() if model is not switch.target)
+        return not any(model.held or model.wanted for model in others)
+
+    def _spare(self, switch: Switch, now: float) -> None:
+        """Let those stay that need not go any more."""
+        for victim in self._outlook.needless(switch, switch.leaving):
+            switch.victims = tuple(each for each in switch.victims if each is not victim)
+            switch.stops = tuple(each for each in switch.stops if each is not victim)
+            self._stay(victim, now)
+            self._events.model_spared(victim.name, switch.goal)
+
+    def _stay(self, victim: Model, now: float) -> None:
+        if victim.state is State.DRAINING:
+            victim.enter(State.AWAKE, now)
+            self._health.watch(victim)
+        self._changed = True
+
+    def _change(self, switch: Switch, decision: PolicyDecision, now: float) -> None:
         """Take another target, if the same models have to go for it; else begin anew."""
-        target = self._models.get(decision.target or "")
-        if (
-            target is None
-            or target is switch.target
-            or not target.waiting
-            or target.state is State.AWAKE  # and has waiters for its places
-            or target in switch.victims
-            or target.moving
-            or self.holding
-            or set(self._outlook.victims(target, decision.evict)) != set(switch.victims)
-            or target.wake_backoff.until > self._clock.seconds()
-        ):
-            self._call_off(switch, "the policy changed its mind" if switch.wanted else _UNWANTED)
+        other = None if self.holding else self._deliberation.instead(switch, decision, now)
+        if other is None or switch.target is None:
+            self._call_off(switch, "the policy changed its mind" if switch.wanted else UNWANTED)
             return
-        self._events.switch_called_off(
-            switch.source, switch.goal, f"{target.name} is to be woken instead"
-        )
-        switch.target = target
-        self._events.switch_started(switch.source, target.name)
+        target, plan = other
+        self._report.called_off(switch, f"{target.name} is to be woken instead")
+        switch.target.comes_no_more()
+        switch.target, switch.placement = target, plan.placement
+        target.comes()
+        self._report.started(switch)
         self._changed = True
 
     def _call_off(self, switch: Switch, reason: str) -> None:
         """Leave everything as it was before the switch began."""
-        self.switch = None
-        self._changed = True
+        self.switches.remove(switch)
         if switch.target is not None:
-            self._events.switch_called_off(switch.source, switch.target.name, reason)
+            switch.target.comes_no_more()
+            self._report.called_off(switch, reason)
+        now = self._clock.seconds()
         for victim in switch.victims:
-            if victim.state is State.DRAINING:
-                victim.enter(State.AWAKE, self._clock.seconds())
-                self._health.watch(victim)
+            self._stay(victim, now)
+        self._changed = True
         if switch.order is not None:
             switch.order.fail(f"it was called off: {reason}", tried=False)
 
@@ -271,77 +294,26 @@ class Conductor:
     def _commit(self, switch: Switch) -> None:
         switch.committed = True
         self._report.drained(switch)
-        finished = Deferred.fromCoroutine(self._carry_out(switch))
-        finished.addErrback(self._abandon, switch)
-        finished.addBoth(lambda _: self._settle())
+        finished = Deferred.fromCoroutine(self._completion.run(switch))
+        finished.addErrback(self._completion.abandon, switch)
+        finished.addCallback(self._settle, switch)
         finished.addErrback(lambda bug: self._log.failure("a switch is not settled", failure=bug))
 
-    async def _carry_out(self, switch: Switch) -> None:
-        """Sleep, then wake."""
-        hooks_began = self._clock.seconds()
-        error = await self._course.put_to_sleep(switch)
-        target = switch.target
-        if error is None and target is not None and (target.removed or self.stopped):
-            removed = "the configuration has it no longer"
-            self._call_off(switch, "llmux is shutting down" if self.stopped else removed)
-            return
-        if error is None:
-            error = await self._course.wake(switch)
-        if error is not None and target is not None and target.state is State.WAKING:
-            switch.failed = True
-            self._agenda.bring_back.extend(switch.victims)
-        self._report.ended(switch, error, hooks_began)
-        if error is not None and switch.reason in (Reason.CONFIG, Reason.START):
-            for model in self._outlook.blocked(switch.victims):  # it would be tried for ever
-                self._admission.refuse(model, lambda model=model: self._unavailable(model))  # type: ignore[misc]  # mypy#15459
-        if error is None or target is None:
-            return
-        self._admission.refuse(target, lambda: self._unavailable(target))
-        self.consider()  # who would not go to sleep may be serving on
-        if switch.failed:
-            await self._course.clean_up(target, switch.occasion)
+    def _settle(self, unwanted: str | None, switch: Switch) -> None:
+        """
+        Make the next switch possible, whatever became of this one.
 
-    def _abandon(self, failure: Failure, switch: Switch) -> None:
-        """Leave nobody waiting, and no model in between, after a bug in the midst of a switch."""
-        self._log.failure("a switch failed in a way that nobody foresaw", failure=failure)
-        now = self._clock.seconds()
-        for model in (switch.target, *switch.victims):
-            if model is not None:
-                if model.state is State.WAKING:
-                    model.enter(State.SLEEPING, now)
-                if model.state is State.SLEEPING:
-                    model.enter(State.UNKNOWN, now)
-        target = switch.target
-        if target is not None:
-            self._admission.refuse(target, lambda: self._unavailable(target))
-        if switch.order is not None and not switch.order.done.called:
-            switch.order.fail("a bug; the log has the traceback", tried=True)
-
-    def _settle(self) -> None:
-        """Make the next switch possible, whatever became of this one."""
-        self.switch = None
+        :param unwanted: why its target was not woken any more, if so.
+        """
+        if unwanted is not None:
+            self._call_off(switch, unwanted)
+        else:
+            self.switches.remove(switch)
+        if switch.target is not None:
+            switch.target.comes_no_more()
+        if switch.reservation is not None and switch.done and not switch.reservation.over:
+            switch.reservation.hold(self._clock.seconds())  # from now on it counts by itself
         try:
             self._settled()
         finally:
             self.consider()
-
-    def _ask(self, phase: Phase) -> PolicyDecision:
-        target = self.switch.target if self.switch else None
-        name = None if target is None else target.name
-        return self.policy.decide(
-            self._outlook.context(self._clock.seconds(), phase, name, self._costs)
-        )
-
-    def _set_alarm(self, *times: float | None) -> None:
-        """Consider again at the first of these times, and at no other."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        at = min((time for time in times if time is not None), default=None)
-        if at is not None and not self.stopped:
-            delay = max(_MOMENT, at - self._clock.seconds())
-            self._alarm = self._clock.callLater(delay, self._ring)
-
-    def _ring(self) -> None:
-        self._alarm = None
-        self.consider()

@@ -16,11 +16,16 @@ from typing import TypeVar
 import attrs
 
 from llmux.addresses import read_ip
+from llmux.amounts import Amounts
+from llmux.budget import ONE_SLOT
 from llmux.document import read_document
 from llmux.errors import ConfigError, Problem
+from llmux.fitting import check_residency, fit, read_resources
 from llmux.policy import POLICIES
 from llmux.readers import (
     address,
+    alternatives,
+    amounts,
     blocked_path,
     boolean,
     directory,
@@ -68,7 +73,8 @@ _SHUTDOWN = Shutdown()
 _ADMIN = Admin()
 _SETTINGS = {field.name: field.metadata["section"] for field in attrs.fields(ModelSettings)}
 _OF_ONE_MODEL = (
-    "wake", "sleep", "alive", "freed", "kill", "adopt", "max_concurrency",
+    "wake", "sleep", "alive", "freed", "kill", "stop", "adopt", "max_concurrency", "needs",
+    "asleep_needs", "pinned", "wake_at_start",
 )  # fmt: skip  # beside its address and settings
 _OF_ALL_MODELS = {
     **{field.name: field.metadata["section"] for field in attrs.fields(Limits)},
@@ -82,7 +88,7 @@ _HOMES = {
     **_SETTINGS,
     **_OF_ALL_MODELS,
     **dict.fromkeys(("url", *_OF_ONE_MODEL), "models.<name>"),
-    **dict.fromkeys(("host", "port", "state_dir"), ""),
+    **dict.fromkeys(("host", "port", "state_dir", "resources", "idle_model"), ""),
     "name": "policy",
 }  # the section that each key belongs into, for whoever looks for it in another one
 _ADOPTIONS = tuple(adoption.value for adoption in Adoption)
@@ -100,6 +106,8 @@ class Config:
     :param limits: see :class:`Limits`.
     :param shutdown: see :class:`Shutdown`.
     :param admin: see :class:`Admin`.
+    :param resources: what the models share, by name; empty: one slot, for one model at a time.
+    :param idle_model: the model that is woken when nothing is asked of any, if one is.
     :param forwarded: whether backends are told in ``X-Forwarded-*`` who asks.
     :param blocked_paths: what nobody may ask a backend for, and all below it.
     :param cors_origins: origins of web pages that may ask; ``*`` for all.
@@ -115,6 +123,8 @@ class Config:
     limits: Limits = _LIMITS
     shutdown: Shutdown = _SHUTDOWN
     admin: Admin = _ADMIN
+    resources: Amounts = attrs.Factory(dict)
+    idle_model: str | None = None
     forwarded: bool = False
     blocked_paths: tuple[str, ...] = DEFAULT_BLOCKED_PATHS
     cors_origins: tuple[str, ...] = ()
@@ -182,9 +192,13 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
     general = _read_settings({**sections, "": top}, ModelSettings())
     for section in sections.values():
         section.no_more(_HOMES)
+    resources = read_resources(top)
     models: dict[str, ModelConfig] = {}
-    for section in top.sections("models", "models", _is_template):
-        models[section.name] = _read_model(section, general, host, port)
+    of_models = {each.name: each for each in top.sections("models", "models", _is_template)}
+    for name, section in of_models.items():
+        models[name] = _read_model(section, general, host, port, resources)
+    models = fit(models, resources, lambda name, key, what: of_models[name].complain(key, what))
+    idle_model = top.get("idle_model", one_of(models), None)
     top.no_more(_HOMES)
     return Config(
         models=models,
@@ -192,6 +206,8 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
         limits=limits,
         shutdown=shutdown,
         admin=admin,
+        resources=resources,
+        idle_model=idle_model,
         forwarded=forwarded,
         blocked_paths=blocked_paths,
         cors_origins=cors_origins,
@@ -223,7 +239,9 @@ def _read_admin(section: Section) -> Admin:
     return Admin(off=True) if listen is None else Admin(listen=Address(*listen))
 
 
-def _read_model(section: Section, general: ModelSettings, host: str, port: int) -> ModelConfig:
+def _read_model(
+    section: Section, general: ModelSettings, host: str, port: int, resources: Amounts
+) -> ModelConfig:
     if not section.name or not section.name.isprintable():
         section.complain(None, "a model needs a name of printable characters")
     if section.name in _TAKEN_NAMES:
@@ -243,10 +261,16 @@ def _read_model(section: Section, general: ModelSettings, host: str, port: int) 
         alive=section.get("alive", hook_script, None),
         freed=section.get("freed", hook_script, None),
         kill=section.get("kill", hook_script, None),
+        stop=section.get("stop", hook_script, None),
         adopt=Adoption(section.get("adopt", one_of(_ADOPTIONS), Adoption.WAKE.value)),
         max_concurrency=section.get("max_concurrency", optional_count, None),
+        needs=section.get("needs", alternatives, (ONE_SLOT,)),
+        asleep_needs=section.get("asleep_needs", amounts, {}),
+        pinned=section.get("pinned", boolean, False),
+        wake_at_start=section.get("wake_at_start", boolean, False),
         **attrs.asdict(settings),
     )
+    check_residency(section, model, resources)
     section.no_more(_OF_ALL_MODELS)
     return model
 

@@ -29,20 +29,26 @@ class SwitchCosts:
     :ivar pair: by (from, to), the hooks of a switch from one model to another; a cold start is kept
         apart as ``("idle", to)``.
     :ivar lease: by model, how long a request is at its backend, however it ends.
+    :ivar cold: by model, how long its wake hook takes after it was stopped.
     """
 
     sleep: dict[str, float] = attrs.Factory(dict)
     wake: dict[str, float] = attrs.Factory(dict)
     pair: dict[tuple[str, str], float] = attrs.Factory(dict)
     lease: dict[str, float] = attrs.Factory(dict)
+    cold: dict[str, float] = attrs.Factory(dict)
 
     def slept(self, model: str, seconds: float) -> None:
         """Take in that a sleep hook succeeded after so many seconds."""
         _average_in(self.sleep, model, seconds)
 
-    def woke(self, model: str, seconds: float) -> None:
-        """Take in that a wake hook succeeded after so many seconds."""
-        _average_in(self.wake, model, seconds)
+    def woke(self, model: str, seconds: float, *, stopped: bool = False) -> None:
+        """
+        Take in that a wake hook succeeded after so many seconds.
+
+        :param stopped: whether the model had been stopped before, not only asleep.
+        """
+        _average_in(self.cold if stopped else self.wake, model, seconds)
 
     def switched(self, source: str, target: str, seconds: float) -> float:
         """
@@ -63,6 +69,7 @@ class SwitchCosts:
         """Know what others have learnt, where nothing was learnt here yet."""
         self.sleep = {**learnt.sleep, **self.sleep}
         self.wake = {**learnt.wake, **self.wake}
+        self.cold = {**learnt.cold, **self.cold}
         self.pair = {**learnt.pair, **self.pair}
         self.lease = {**learnt.lease, **self.lease}
 
@@ -71,6 +78,7 @@ class SwitchCosts:
         return {
             "sleep": dict(self.sleep),
             "wake": dict(self.wake),
+            "cold": dict(self.cold),
             "pair": [[source, target, cost] for (source, target), cost in self.pair.items()],
             "lease": dict(self.lease),
         }
@@ -89,6 +97,7 @@ class SwitchCosts:
             return cls(
                 sleep=_by_model(learnt["sleep"]),
                 wake=_by_model(learnt["wake"]),
+                cold=_by_model(learnt.get("cold", {})),  # older journals have none
                 pair={(_name(a), _name(b)): _cost(cost) for a, b, cost in pair},
                 lease=_by_model(learnt["lease"]),
             )

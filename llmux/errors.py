@@ -10,6 +10,7 @@ the output of a hook.
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 
 import attrs
 
@@ -154,6 +155,17 @@ class TooManyWaiting(SwitchError):
 
 class ModelUnavailable(SwitchError):
     """The model cannot be woken now; trying again later makes sense."""
+
+
+class NoRoom(ModelUnavailable):
+    """The model does not fit beside what an operator wants to stay."""
+
+    code = "no_room"
+
+    def __init__(self, model: str, pinned: Sequence[str]) -> None:
+        super().__init__(
+            f"Model {_shortened(model)} does not fit beside what is pinned: {', '.join(pinned)}"
+        )
 
 
 class ShuttingDown(SwitchError):

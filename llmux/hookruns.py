@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from txaio.tx import make_logger
 
+from llmux.amounts import Amounts
 from llmux.events import Events
 from llmux.hooks.contract import Hook, HookCall, HookResult, IHookRunner, Reason
 from llmux.lifecycle import HookReport, Model
@@ -118,7 +119,10 @@ class HookRuns:
     async def _run(
         self, model: Model, hook: Hook, occasion: Occasion, limit: float | None
     ) -> HookResult:
-        call = HookCall(model.name, hook, occasion.source, occasion.target, occasion.reason, limit)
+        call = HookCall(
+            model.name, hook, occasion.source, occasion.target, occasion.reason, limit,
+            _placement(model, hook),
+        )  # fmt: skip
         began = self.clock.seconds()
         model.reports[hook] = HookReport(occasion.reason, began)
         try:
@@ -145,3 +149,15 @@ class HookRuns:
                 result.describe(),
                 result.output,
             )
+
+
+def _placement(model: Model, hook: Hook) -> Amounts | None:
+    """
+    Say where a model is, or is to be.
+
+    One that may be awake already in any of several places is woken in the first of them: either it
+    is awake, and its wake hook leaves it where it is, or it is not, and any place is as good.
+    """
+    if model.place.known:
+        return model.place.needs
+    return model.config.needs[0] if hook is Hook.WAKE else None

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import attrs
 
+from llmux.budget import Placement
 from llmux.events import Events
 from llmux.hooks.contract import Hook, Leftover, ProcessId
+from llmux.states import State
 
 FILENAME = "journal.json"
 VERSION = 1
@@ -36,12 +38,38 @@ class ModelRecord:
     :param agreed: the text of the ``alive`` hook that has agreed at least once, if one has.
     :param config: its configuration as plain JSON values, for what has to be done with it if the
         file has it no longer; see :meth:`llmux.config.ModelConfig.as_json`.
+    :param placement: where it is, or was last; see :meth:`llmux.budget.Placement.as_json`.
+    :param pin: whether an operator wants it to stay, or to be able to go; ``None``: neither.
     """
 
     state: str
     asked: int = 0
     agreed: str | None = None
     config: Mapping[str, object] = attrs.Factory(dict)
+    placement: Mapping[str, object] | None = None
+    pin: bool | None = None
+
+    @property
+    def takes_something(self) -> bool:
+        """Whether it holds something that it can be made to give back."""
+        if self.state == State.ASLEEP.value:
+            return bool(self.config.get("asleep_needs") and self.config.get("stop"))
+        return self.state != State.STOPPED.value
+
+
+@attrs.frozen
+class ReservationRecord:
+    """
+    What is known of a reservation that holds room.
+
+    :param needs: by resource, how much.
+    :param ttl: seconds for which it holds from its last renewal on.
+    :param note: what its holder says it is for.
+    """
+
+    needs: Mapping[str, float]
+    ttl: float
+    note: str
 
 
 @attrs.frozen
@@ -53,12 +81,14 @@ class Memory:
     :param hooks: those that were running.
     :param costs: what switches cost, see :meth:`llmux.costs.SwitchCosts.as_json`.
     :param policy: what the policy has learnt.
+    :param reservations: by id, those that hold room.
     """
 
     models: Mapping[str, ModelRecord] = attrs.Factory(dict)
     hooks: tuple[Leftover, ...] = ()
     costs: Mapping[str, object] = attrs.Factory(dict)
     policy: Mapping[str, object] = attrs.Factory(dict)
+    reservations: Mapping[str, ReservationRecord] = attrs.Factory(dict)
 
 
 class Journal:
@@ -79,6 +109,7 @@ class Journal:
         self._hooks: dict[tuple[str, Hook], Leftover] = {}
         self._costs: Mapping[str, object] = {}
         self._policy: Mapping[str, object] = {}
+        self._reservations: Mapping[str, ReservationRecord] = {}
         self._written: bytes | None = None
         self._failing = False
 
@@ -100,6 +131,7 @@ class Journal:
             self._set_aside(str(error))
             return Memory()
         self._models, self._costs, self._policy = memory.models, memory.costs, memory.policy
+        self._reservations = memory.reservations
         self._hooks = {(hook.model, hook.hook): hook for hook in memory.hooks}
         self._written = content
         return memory
@@ -119,6 +151,7 @@ class Journal:
         models: Mapping[str, ModelRecord],
         costs: Mapping[str, object],
         policy: Mapping[str, object],
+        reservations: Mapping[str, ReservationRecord] | None = None,
     ) -> None:
         """
         Note all but the hooks.
@@ -126,13 +159,21 @@ class Journal:
         :param models: by name, all that are to be remembered.
         :param costs: plain JSON values.
         :param policy: plain JSON values.
+        :param reservations: by id, those that hold room.
         """
         self._models, self._costs, self._policy = dict(models), costs, policy
+        self._reservations = dict(reservations or {})
         self._write()
 
     def _write(self) -> None:
         content = _encode(
-            Memory(self._models, tuple(self._hooks.values()), self._costs, self._policy)
+            Memory(
+                self._models,
+                tuple(self._hooks.values()),
+                self._costs,
+                self._policy,
+                self._reservations,
+            )
         )
         if content == self._written and not self._failing:
             return
@@ -188,6 +229,7 @@ def _encode(memory: Memory) -> bytes:
         ],
         "costs": memory.costs,
         "policy": memory.policy,
+        "reservations": {id: attrs.asdict(each) for id, each in memory.reservations.items()},
     }
     # in ASCII, for scripts may hold bytes that are no UTF-8
     return json.dumps(document, separators=(",", ":")).encode("ascii") + b"\n"
@@ -215,6 +257,10 @@ def _decode(content: bytes) -> Memory:
             hooks=tuple(_leftover(_mapping(hook)) for hook in hooks),
             costs=_mapping(document.get("costs", {})),
             policy=_mapping(document.get("policy", {})),
+            reservations={
+                id: _reservation(_mapping(value))
+                for id, value in _mapping(document.get("reservations", {})).items()
+            },
         )
     except KeyError as error:
         raise ValueError(f"it lacks {error}") from error
@@ -223,12 +269,24 @@ def _decode(content: bytes) -> Memory:
 
 
 def _record(found: Mapping[str, object]) -> ModelRecord:
-    agreed = found.get("agreed")
+    agreed, placement, pin = (found.get(key) for key in ("agreed", "placement", "pin"))
+    if pin is not None and not isinstance(pin, bool):
+        raise ValueError(f"{_shown(pin)} is neither true nor false")
     return ModelRecord(
         state=_text(found["state"]),
         asked=_integer(found.get("asked", 0), 0),
         agreed=None if agreed is None else _text(agreed),
         config=_mapping(found.get("config", {})),
+        placement=None if placement is None else _mapping(placement),
+        pin=pin,
+    )
+
+
+def _reservation(found: Mapping[str, object]) -> ReservationRecord:
+    return ReservationRecord(
+        needs=Placement.from_json({"needs": found["needs"], "known": True}).needs,
+        ttl=_seconds(found["ttl"]),
+        note=_text(found.get("note", "")),
     )
 
 

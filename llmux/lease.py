@@ -46,6 +46,7 @@ class Lease:
     :ivar granted_at: when it was given, in the clock's seconds.
     :ivar queued: how long its request had waited for it, in seconds.
     :ivar switching: for how many of these seconds the switch to its model was under way.
+    :ivar shared: the name that its request gave, if any of several models would have done.
     :ivar heard_at: tells when the backend last sent something of the answer, in the clock's
         seconds; set by whoever has the lease, so that a model that is answering is not taken for
         dead.
@@ -62,6 +63,7 @@ class Lease:
         "number",
         "queued",
         "revoked",
+        "shared",
         "switching",
     )
 
@@ -73,6 +75,7 @@ class Lease:
         granted_at: float,
         released: Callable[[Lease, Outcome], None],
         switching: float = 0.0,
+        shared: str | None = None,
     ) -> None:
         self.model = model
         self.number = number
@@ -80,6 +83,7 @@ class Lease:
         self.granted_at = granted_at
         self.queued = granted_at - arrived
         self.switching = switching
+        self.shared = shared
         self.heard_at: Callable[[], float] | None = None
         self.revoked: Revocation | None = None
         self._released: Callable[[Lease, Outcome], None] | None = released

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 import attrs
 
+from llmux.amounts import Amounts, add
 from llmux.backoff import BackOff
+from llmux.budget import Placement
 from llmux.config import ModelConfig
+from llmux.demand import RecentArrivals
 from llmux.errors import LLMuxError
 from llmux.hooks.contract import Hook, HookResult, Reason
 from llmux.lease import Lease, Revocation
+from llmux.policy.contract import WaitingView
+from llmux.sharing import SharedRoom
 from llmux.states import SERVING, TRANSITIONS, State
-from llmux.waiting import WaitingRoom
+from llmux.waiting import WaitingRoom, merged
 
 PROOF_SECS = 60.0
 """Seconds for which a model has to be awake to count as healthy, if it has answered nothing."""
@@ -101,7 +107,14 @@ class Model:
     :ivar health: see :class:`Health`.
     :ivar reports: the last run of each of its hooks.
     :ivar asked: the number of the last request for it among all; 0 if there was none.
+    :ivar recent: how often it was asked for lately.
+    :ivar idle_since: since when nobody asks it anything, in the clock's seconds; meaningless while
+        somebody does.
     :ivar to_be_killed: whether an operator wants it to be ended by all means.
+    :ivar placement: where it is, or was last; ``None`` if that does not matter any more.
+    :ivar pin: what an operator wants: that it stays, or that it need not; ``None``: what the
+        configuration says.
+    :ivar shared: where requests wait that it can serve as well as other models.
     """
 
     config: ModelConfig
@@ -122,7 +135,12 @@ class Model:
     health: Health = attrs.Factory(Health)
     reports: dict[Hook, HookReport] = attrs.Factory(dict)
     asked: int = 0
+    recent: RecentArrivals = attrs.Factory(RecentArrivals)
+    idle_since: float = 0.0
     to_be_killed: bool = False
+    placement: Placement | None = None
+    pin: bool | None = None
+    shared: tuple[SharedRoom[Model], ...] = ()
 
     @property
     def name(self) -> str:
@@ -144,15 +162,75 @@ class Model:
         return self.state is State.AWAKE and not self.moving
 
     @property
+    def serves(self) -> bool:
+        """Whether it is awake, or will be open again soon without having been woken."""
+        return self.state is State.AWAKE and not self.moving and not self.health.down
+
+    @property
     def moving(self) -> bool:
         """Whether it has to go because of the configuration, whoever asks for it."""
         return self.removed or self.successor is not None
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing is left that could be taken from it: it is asleep as deeply as can be."""
+        if self.state is State.ASLEEP:
+            return not self.config.asleep_needs or self.config.stop is None
+        return self.state is State.STOPPED
 
     @property
     def free_places(self) -> int:
         """How many more leases it could give, by ``max_concurrency``."""
         most = self.config.max_concurrency
         return sys.maxsize if most is None else max(0, most - self.leases)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it is to stay where it is once it is awake."""
+        return self.config.pinned if self.pin is None else self.pin
+
+    @property
+    def stays(self) -> bool:
+        """Whether nobody who waits for another model can make it go."""
+        return self.pinned and self.state in SERVING and not self.moving and not self.health.down
+
+    @property
+    def holds(self) -> Amounts:
+        """What it takes of the resources."""
+        if self.state is State.STOPPED:
+            return {}
+        if self.state is State.ASLEEP:
+            return self.config.asleep_needs
+        return add(self.place.needs, self.config.asleep_needs)
+
+    @property
+    def place(self) -> Placement:
+        """Where it is; as far as anybody knows, in any of its places."""
+        return self.config.anywhere if self.placement is None else self.placement
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        """Where it can be woken: while it may be somewhere already, only there."""
+        return (self.place,) if self.state.holds else self.config.placements
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody waits whom it could serve."""
+        return bool(self.waiting) or any(room.counts_for(self) for room in self.shared)
+
+    def views(self) -> Mapping[str, WaitingView]:
+        """Say who waits whom it could serve, by class, as running sums."""
+        views = self.waiting.views()
+        for shared in self.shared:
+            if shared.counts_for(self):
+                views = merged(views, shared.room.views(), shared.rank(self))
+        return views
+
+    @property
+    def demand(self) -> int:
+        """How many wait whom it could serve."""
+        shared = (len(each.room) for each in self.shared if each.counts_for(self))
+        return len(self.waiting) + sum(shared)
 
     def quiet(self, now: float) -> bool:
         """Tell whether nothing runs on it that a drain waits for."""
@@ -172,9 +250,22 @@ class Model:
 
         They are while it is wanted to go, and while requests wait for one of its places.
         """
-        if self.leaving_since is None and self.admitting and self.waiting:
-            return max(self.awake_since, self.waiting.occupied_since)
-        return self.leaving_since
+        if self.leaving_since is not None or not self.admitting:
+            return self.leaving_since
+        rooms = [self.waiting, *(each.room for each in self.shared if each.counts_for(self))]
+        occupied = [room.occupied_since for room in rooms if room]
+        return max(self.awake_since, min(occupied)) if occupied else None
+
+    def comes(self) -> None:
+        """Let those who would take any of several models wait for this one: it is on its way."""
+        for shared in self.shared:
+            shared.coming = shared.coming or self
+
+    def comes_no_more(self) -> None:
+        """Let them wait for any of them again: it is there, or does not come."""
+        for shared in self.shared:
+            if shared.coming is self:
+                shared.coming = None
 
     def enter(self, state: State, now: float) -> None:
         """
@@ -187,7 +278,7 @@ class Model:
         if state not in TRANSITIONS[self.state]:
             raise ImpossibleTransition(f"{self.name} is {self.state.value}, not {state.value} next")
         if state is State.AWAKE and self.state in (State.WAKING, State.UNKNOWN):
-            self.awake_since = now
+            self.awake_since = self.idle_since = now
             self.health.begin()
         if self.state in SERVING and state is State.SLEEPING and self._is_proven(now):
             self.wake_backoff.reset()
@@ -197,6 +288,8 @@ class Model:
             self.leaving_since = now
         self.kept_open = False
         self.revoked_at = None
+        if not state.holds and self.placement is not None and not self.placement.known:
+            self.placement = None  # it has slept once: the next time it is known where it is
         self.state = state
         self.since = now
 

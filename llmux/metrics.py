@@ -6,13 +6,16 @@ Label values come from the configuration alone; a name that a client made up is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 
+import attrs
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from llmux.states import State
 
 BUCKETS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
@@ -22,6 +25,23 @@ BUCKETS = (
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 """The media type of :meth:`Metrics.render`."""
+
+
+@attrs.frozen
+class Observed:
+    """
+    What is so at the moment when it is asked for.
+
+    :param capacity: by resource, how much there is.
+    :param used: by resource, how much is held.
+    :param states: by model, the name of its state.
+    :param oldest: by model, for how many seconds the first has waited who waits for it.
+    """
+
+    capacity: Mapping[str, float]
+    used: Mapping[str, float]
+    states: Mapping[str, str]
+    oldest: Mapping[str, float]
 
 
 class Metrics:
@@ -119,6 +139,14 @@ class Metrics:
         )
         self.know(models)
 
+    def watch(self, observe: Callable[[], Observed]) -> None:
+        """
+        Show what is so at the moment when the metrics are asked for.
+
+        :param observe: sees it.
+        """
+        self._registry.register(_Watched(observe))
+
     def know(self, models: Iterable[str]) -> None:
         """
         Count for these models from now on.
@@ -213,6 +241,51 @@ class Metrics:
         failures = self._hook_failures.labels(model, hook)
         if not success:
             failures.inc()
+
+
+class _Watched(Collector):
+    """
+    Gauges that are read and not kept.
+
+    :param observe: sees what they show.
+    """
+
+    def __init__(self, observe: Callable[[], Observed]) -> None:
+        self._observe = observe
+
+    def describe(self) -> Iterator[Metric]:
+        """Give nothing: at registration there is nothing to be observed yet."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the gauges."""
+        seen = self._observe()
+        capacity = GaugeMetricFamily(
+            "llmux_resource_capacity", "How much there is of a resource", labels=["resource"]
+        )
+        used = GaugeMetricFamily(
+            "llmux_resource_used",
+            "How much of a resource models and reservations hold",
+            labels=["resource"],
+        )
+        for resource, amount in seen.capacity.items():
+            capacity.add_metric([resource], amount)
+            used.add_metric([resource], seen.used.get(resource, 0.0))
+        states = GaugeMetricFamily(
+            "llmux_model_state",
+            "1 for the state that a model is in, 0 for all others",
+            labels=["model", "state"],
+        )
+        oldest = GaugeMetricFamily(
+            "llmux_model_waiting_oldest_seconds",
+            "For how long the request has waited that has waited longest for a model",
+            labels=["model"],
+        )
+        for model, state in seen.states.items():
+            for each in State:
+                states.add_metric([model, each.value], float(each.value == state))
+            oldest.add_metric([model], seen.oldest[model])
+        return iter((capacity, used, states, oldest))
 
 
 class _WithoutCreated(Collector):

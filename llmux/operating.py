@@ -68,7 +68,10 @@ class Operator:
             },
             "phase": self._switcher.phase,
             "models": told.models(),
+            "resources": told.resources(),
             "switch": told.switch(),
+            "switches": told.switches(),
+            "reservations": told.reservations(),
             "orders": told.orders(),
             "costs": {"pairs": told.pairs()},
         }

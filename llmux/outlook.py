@@ -6,128 +6,309 @@ This is what a policy sees, and what guards the rules that no policy can break.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import attrs
 
+from llmux.amounts import Amounts, add, fits, highest, minus, taken
 from llmux.budget import Budget
 from llmux.costs import SwitchCosts
 from llmux.lifecycle import Model
 from llmux.policy.contract import ModelView, Phase, PolicyContext
+from llmux.reservation import Reservation
+from llmux.room import Plan, Room, Standing, evictable_at
 from llmux.states import State
+from llmux.worth import Worth
+
+NOTHING: frozenset[str] = frozenset()
+"""No resources."""
 
 
-@attrs.frozen
+class UnderWay(Protocol):
+    """A switch that is under way, as far as room is concerned."""
+
+    @property
+    def models(self) -> Collection[Model]:
+        """All models that it moves."""
+
+    @property
+    def victims(self) -> tuple[Model, ...]:
+        """Those that have to go to sleep."""
+
+    @property
+    def stops(self) -> tuple[Model, ...]:
+        """Those that have to be stopped."""
+
+    @property
+    def touches(self) -> frozenset[str]:
+        """The resources that are given from one to another by it."""
+
+    @property
+    def claim(self) -> Amounts:
+        """What it makes room for."""
+
+    @property
+    def after(self) -> Amounts:
+        """What its models take together when it has ended, with what it makes room for."""
+
+    @property
+    def reservation(self) -> Reservation | None:
+        """Whom it makes room for, if that is no model."""
+
+    def later(self, model: Model) -> Standing:
+        """Say what one of its models holds when it has ended."""
+
+
+@attrs.define(eq=False)
 class Outlook:
     """
     All models and the room they share, as they are at this moment.
 
     :param models: by name, in the order of the configuration.
-    :param budget: who fits beside whom.
+    :param budget: what there is.
+    :param worth: says what is lost when a model goes.
+    :ivar switches: those that are under way.
+    :ivar reservations: by id, those that hold room, or wait for it.
     """
 
     _models: Mapping[str, Model]
-    _budget: Budget
+    budget: Budget
+    _worth: Worth
+    switches: Sequence[UnderWay] = ()
+    reservations: Mapping[str, Reservation] = attrs.Factory(dict)
 
     def context(
-        self, now: float, phase: Phase, target: str | None, costs: SwitchCosts
+        self,
+        now: float,
+        phase: Phase,
+        costs: SwitchCosts,
+        switch: UnderWay | None = None,
+        target: str | None = None,
+        passed: Container[str] = (),
+        off_limits: frozenset[str] = NOTHING,
     ) -> PolicyContext:
-        """Make what a policy is shown; its cost does not grow with the number of waiters."""
-        return PolicyContext(
-            now=now,
-            phase=phase,
-            models={name: self._view(model) for name, model in self._models.items()},
-            target=target,
-            costs=costs,
+        """
+        Make what a policy is shown; its cost does not grow with the number of waiters.
+
+        :param switch: the switch that is asked about, if one is.
+        :param target: its target.
+        :param passed: models that were chosen already and cannot come now.
+        :param off_limits: resources that are kept for others.
+        """
+        room = self._room(now, switch, off_limits)
+        later = None
+        views = {}
+        for name, model in self._models.items():
+            evicts: tuple[str, ...] | None = ()
+            if switch is not None and name == target:
+                evicts = tuple(each.name for each in switch.models if each is not model)
+            elif name in passed:
+                evicts = None
+            elif model.state is not State.AWAKE and model.wanted:
+                plan = room.plan(model)
+                if switch is not None:
+                    plan = plan if could_replace(switch, model, plan, now) else None
+                elif plan is None and self.switches and not self.is_moving(model):
+                    later = later or self._later(now)
+                    plan = later.plan(model)
+                evicts = None if plan is None else tuple(each.name for each in plan.leaving)
+            views[name] = self._view(model, evicts)
+        return PolicyContext(now=now, phase=phase, models=views, target=target, costs=costs)
+
+    def plan(
+        self,
+        target: Model,
+        now: float,
+        wanted: tuple[str, ...] | None = None,
+        beside: UnderWay | None = None,
+        off_limits: frozenset[str] = NOTHING,
+    ) -> Plan | None:
+        """
+        Choose where a model is to be woken, and who has to go before that.
+
+        Never one that stays whoever waits, and nobody who need not go.
+
+        :param wanted: whom a policy names; taken if that makes room, else the cheapest go.
+        :param beside: a switch that is under way and may be given up for this.
+        :param off_limits: resources that are kept for others.
+        :returns: ``None`` if that cannot be done now.
+        """
+        return self._room(now, beside, off_limits).plan(target, wanted)
+
+    def plan_room(
+        self, needs: Amounts, now: float, off_limits: frozenset[str] = NOTHING
+    ) -> Plan | None:
+        """Choose who has to go before somebody who is no model can have so much."""
+        return self._room(now, None, off_limits).make(needs)
+
+    def later_plan(self, target: Model, now: float) -> Plan | None:
+        """
+        Foresee who will have to go for a model when all that is under way has ended.
+
+        :returns: ``None`` if there will be no room beside what is reserved and what stays.
+        """
+        return self._later(now).plan(target)
+
+    def later_room(self, needs: Amounts, now: float) -> Plan | None:
+        """Foresee who will have to go then before somebody who is no model can have so much."""
+        return self._later(now).make(needs)
+
+    def relief(self, now: float) -> Plan | None:
+        """
+        Choose who has to go because more is held than there is.
+
+        So it can be when llmux starts, and when a new configuration says that there is less.
+        """
+        return self._room(now, None, NOTHING).relief()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more is held than there is."""
+        return not fits(self.used(), self.budget.capacity)
+
+    def can_ever(self, needs: Amounts, target: Model | None = None) -> bool:
+        """Tell whether so much can be had beside what stays; reservations end by themselves."""
+        held = [
+            Standing.of(each).holds if each.stays else _lasting(each)
+            for each in self._models.values()
+            if each is not target
+        ]
+        return fits(needs, minus(self.budget.capacity, add(*held)))
+
+    def can_ever_wake(self, model: Model) -> bool:
+        """Tell whether a model can be woken beside what stays."""
+        asleep = model.config.asleep_needs
+        return any(self.can_ever(add(p.needs, asleep), model) for p in model.placements)
+
+    def staying(self) -> list[str]:
+        """Name the models that stay whoever waits."""
+        return [name for name, model in self._models.items() if model.stays]
+
+    def suffices(self, switch: UnderWay) -> bool:
+        """Tell whether there is room still for what a switch makes room for."""
+        wanted = taken(switch.claim)  # of other resources there may be too little already
+        after = {name: amount for name, amount in switch.after.items() if name in wanted}
+        return fits(after, self._beside(switch))
+
+    def needless(self, switch: UnderWay, leaving: Iterable[Model]) -> list[Model]:
+        """Give the models that need not go for a switch any more, for there is room without it."""
+        room = minus(self._beside(switch), switch.after)
+        spared = []
+        for model in leaving:
+            kept = minus(Standing.of(model).holds, switch.later(model).holds)
+            if fits(kept, room):
+                room = minus(room, kept)
+                spared.append(model)
+        return spared
+
+    def is_moving(self, model: Model) -> bool:
+        """Tell whether a switch that moves a model is under way."""
+        return any(model in switch.models for switch in self.switches)
+
+    def is_free(self, model: Model) -> bool:
+        """Tell whether a model can be put to sleep now: nothing else happens where it is."""
+        return not any(
+            model in switch.models or model.place.resources & switch.touches
+            for switch in self.switches
         )
 
-    def victims(self, target: Model, wanted: tuple[str, ...] | None) -> tuple[Model, ...]:
-        """
-        Choose who has to go before a model can be woken.
-
-        :param target: the model to wake.
-        :param wanted: whom the policy names; taken if that makes room, else the cheapest go.
-        """
-        holding = [m for m in self._models.values() if m.state.holds and m is not target]
-        if wanted is not None:
-            remaining = [model for model in holding if model.name not in wanted]
-            if self._budget.fits(len(remaining) + 1):
-                return tuple(model for model in holding if model.name in wanted)
-        return self._cheapest(target, holding)
-
-    def blocked(self, stuck: Collection[Model]) -> list[Model]:
+    def blocked(self, switch: UnderWay, now: float) -> list[Model]:
         """
         Say who is waited for in vain, for some models have to go first and would not.
 
-        :param stuck: those that had to go.
+        :param switch: by which they had to go; it has come to its end.
         """
-        left = [model for model in stuck if model.state.holds]
-        return [
-            model
+        left = {model for model in switch.models if model.state.holds}
+        room = self._later(now, switch)
+        blocked = []
+        for model in self._models.values() if left else ():
+            if model.wanted and not model.admitting:
+                plan = room.plan(model)
+                if plan is None or model in left or left.intersection(plan.victims):
+                    blocked.append(model)
+        return blocked
+
+    def used(self) -> Amounts:
+        """Say how much of each resource is held now."""
+        nothing = dict.fromkeys(self.budget.capacity, 0.0)
+        held = [Standing.of(model).holds for model in self._models.values()]
+        return add(nothing, *held, self._reserved())
+
+    def _reserved(self) -> Amounts:
+        return add(*(each.needs for each in self.reservations.values() if each.held))
+
+    def _room(self, now: float, beside: UnderWay | None, off_limits: frozenset[str]) -> Room:
+        others = [each for each in self.switches if each is not beside]
+        moving = {model for each in others for model in each.models}
+        standings = [Standing.of(m) for m in self._models.values() if m not in moving]
+        free = minus(
+            self.budget.capacity,
+            add(*(each.holds for each in standings), *map(_claim, others), self._reserved()),
+        )
+        busy = off_limits.union(*(each.touches for each in others))
+        return Room(free, _ranked(standings), self._worth, busy, now)
+
+    def _later(self, now: float, ended: UnderWay | None = None) -> Room:
+        under_way = [switch for switch in self.switches if switch is not ended]
+        moved = {model: switch for switch in under_way for model in switch.models}
+        standings = [
+            moved[model].later(model) if model in moved else Standing.of(model)
             for model in self._models.values()
-            if model.waiting
-            and not model.admitting
-            and any(each is model or each in self.victims(model, None) for each in left)
         ]
-
-    def surplus(self, holding: Sequence[Model]) -> list[Model]:
-        """
-        Say who holds more than there is; so it can be when llmux starts.
-
-        :param holding: those that hold something.
-        :returns: those that have to go, the one that was asked for least recently first.
-        """
-        if self._budget.fits(len(holding)):
-            return []
-        ranked = [model.name for model in sorted(holding, key=lambda model: model.asked)]
-        return [self._models[name] for name in self._budget.must_go(None, ranked)]
-
-    def later_victims(
-        self, target: Model, leaving: Collection[Model], coming: Model | None
-    ) -> tuple[Model, ...]:
-        """
-        Foresee who will have to go for a model when a switch that is under way has ended.
-
-        :param leaving: those that it puts to sleep.
-        :param coming: the one that it wakes, if it does.
-        """
-        holding = [
-            model
-            for model in self._models.values()
-            if model is not target
-            and (model is coming or (model.state.holds and model not in leaving))
+        # what is being reserved is in no standing
+        rest = [
+            minus(each.after, add(*(each.later(model).holds for model in each.models)))
+            for each in under_way
         ]
-        return self._cheapest(target, holding)
+        held = add(*(each.holds for each in standings), *rest, self._reserved())
+        free = minus(self.budget.capacity, held)
+        return Room(free, _ranked(standings), self._worth, NOTHING, now)
 
-    def _cheapest(self, target: Model, holding: list[Model]) -> tuple[Model, ...]:
-        ranked = [model.name for model in sorted(holding, key=_loss)]
-        return tuple(self._models[name] for name in self._budget.must_go(target.name, ranked))
+    def _beside(self, switch: UnderWay) -> Amounts:
+        """Say how much all leave that have nothing to do with a switch."""
+        others = [each for each in self.switches if each is not switch]
+        moving = {model for each in self.switches for model in each.models}
+        resting = [Standing.of(m).holds for m in self._models.values() if m not in moving]
+        claimed = add(*resting, *map(_claim, others), self._reserved())
+        return minus(self.budget.capacity, claimed)
 
-    def _view(self, model: Model) -> ModelView:
+    def _view(self, model: Model, evicts: tuple[str, ...] | None) -> ModelView:
         awake = model.state is State.AWAKE
-        victims = () if awake else self.victims(model, None)
         return ModelView(
             state=model.state,
-            waiting=model.waiting.views(),
+            waiting=model.views(),
             leases=model.leases,
             awake_since=model.awake_since,
             not_before=evictable_at(model) if awake else model.wake_backoff.until,
-            evicts=tuple(victim.name for victim in victims),
+            evicts=evicts,
         )
 
 
-def _loss(model: Model) -> tuple[bool, int, float]:
-    """Rank by how much is lost when a model goes: least where nobody knows what it is worth."""
-    return (model.state is not State.UNKNOWN, model.leases, model.since)
-
-
-def evictable_at(model: Model) -> float:
+def could_replace(switch: UnderWay, model: Model, plan: Plan | None, now: float) -> bool:
     """
-    Say when a model may be put to sleep at the earliest.
+    Tell whether a model could be the target of a switch in place of what is: the same have to go.
 
-    :returns: the end of its cool-down (``min_active_secs``) and of its back-off, in the clock's
-        seconds.
+    :param plan: how room can be made for it if the switch is given up.
     """
-    if model.state is not State.AWAKE:
-        return model.sleep_backoff.until
-    return max(model.awake_since + model.config.min_active_secs, model.sleep_backoff.until)
+    if plan is None or model in switch.models or model.moving:
+        return False
+    if max(plan.possible_at, model.wake_backoff.until) > now:
+        return False
+    return set(plan.victims) == set(switch.victims) and set(plan.stops) == set(switch.stops)
+
+
+def _claim(switch: UnderWay) -> Amounts:
+    """Say what the models of a switch take at most from now on until it has ended."""
+    return highest(switch.after, add(*(Standing.of(model).holds for model in switch.models)))
+
+
+def _lasting(model: Model) -> Amounts:
+    """Say what a model goes on taking although it has to go."""
+    asleep = model.state is not State.STOPPED and model.config.stop is None
+    return model.config.asleep_needs if asleep else {}
+
+
+def _ranked(standings: list[Standing]) -> list[Standing]:
+    """Put those first for whom nobody has asked for longest: they go where all else is equal."""
+    return sorted(standings, key=lambda standing: standing.model.asked)

@@ -15,7 +15,8 @@ from tempfile import TemporaryFile
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from llmux.document import Node, Scalar
+from llmux.amounts import Amounts
+from llmux.document import Listing, Mapping, Node, Scalar
 
 _Value = TypeVar("_Value")
 
@@ -23,6 +24,7 @@ _Value = TypeVar("_Value")
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _LONGEST_NUMBER = 30  # characters
+_RESOURCE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+(%[a-zA-Z0-9._-]+)?")
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -259,6 +261,35 @@ def origin(node: Node) -> str:
     if not 1 <= int(port) <= 65535:
         raise Complaint(_PORT)
     return f"{scheme}://{host}:{int(port)}"
+
+
+def amounts(node: Node) -> Amounts:
+    """Take amounts of resources: ``{gpu0: 20, ram: 8}``, in whatever unit."""
+    if not isinstance(node, Mapping):
+        raise Complaint("this must be a mapping from resources to amounts, such as {gpu0: 20}")
+    taken = {}
+    for resource, value in node.entries.items():
+        if not _RESOURCE.fullmatch(resource):
+            raise Complaint(
+                f"{resource!r} cannot be the name of a resource: letters, digits, _ . and -,"
+                " beginning with a letter"
+            )
+        try:
+            taken[resource] = float(number(value))
+        except Complaint as complaint:
+            raise Complaint(f"{resource}: {complaint}") from None
+        if not 0 <= taken[resource] < math.inf:
+            raise Complaint(f"{resource}: an amount is a number, 0 or more")
+    return taken
+
+
+def alternatives(node: Node) -> tuple[Amounts, ...]:
+    """Take what a model needs, or a list of alternatives to that."""
+    if not isinstance(node, Listing):
+        return (amounts(node),)
+    if not node.items:
+        raise Complaint("no alternatives: what needs nothing has {}")
+    return tuple(map(amounts, node.items))
 
 
 def _is_null(node: Node) -> bool:

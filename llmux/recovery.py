@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 import attrs
 from twisted.internet.defer import Deferred, gatherResults
 
+from llmux.budget import Placement
 from llmux.config import Adoption
 from llmux.events import Events
 from llmux.hookruns import HookRuns, Occasion
@@ -14,6 +15,9 @@ from llmux.hooks.contract import IDLE, Hook, IHookRunner, Leftover, Reason
 from llmux.journal import Memory, ModelRecord
 from llmux.lifecycle import Model
 from llmux.states import State
+
+AT_REST = (State.ASLEEP.value, State.STOPPED.value)
+"""How states are noted in which a model holds nothing that it needs to serve."""
 
 
 @attrs.define(eq=False)
@@ -77,14 +81,17 @@ class Recovery:
 
     async def _look(self, model: Model, record: ModelRecord | None, *, adopt: bool) -> None:
         if record is not None:
-            model.health.agreed = record.agreed
+            _remember(model, record)
         alive: bool | None = False
         if self._hooks.has(model, Hook.ALIVE):
             alive = await self._ask(model)
         if alive:
             model.health.agreed = model.config.alive
-        held = record is not None and record.state != State.ASLEEP.value
+        held = record is not None and record.state not in AT_REST
         if alive is False and not held:
+            slept = record is not None and record.state == State.ASLEEP.value
+            if slept and model.state is State.STOPPED:  # it may be asleep though not alive
+                model.enter(State.ASLEEP, self._hooks.clock.seconds())
             return
         now = self._hooks.clock.seconds()
         why = "its alive hook agrees" if alive else "its alive hook says nothing"
@@ -110,3 +117,17 @@ class Recovery:
         if said.success or said.timed_out or said.exit_code is None:
             return True if said.success else None
         return False
+
+
+def _remember(model: Model, record: ModelRecord) -> None:
+    """Let a model know what was noted of it."""
+    model.health.agreed = record.agreed
+    told_so = record.config.get("pinned") == model.config.pinned  # else the file has the last word
+    if model.pin is None and told_so:
+        model.pin = record.pin
+    try:
+        model.placement = (
+            None if record.placement is None else Placement.from_json(record.placement)
+        )
+    except ValueError:
+        model.placement = None  # it may be anywhere

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
+from llmux.budget import Budget
 from llmux.config import Config, ModelConfig
 from llmux.descriptors import raise_limit, room_for_clients
 from llmux.errors import ConfigError, Problem
@@ -107,6 +108,7 @@ class Reload:
     :param house: what all exchanges share.
     :param site: takes the connections.
     :param switcher: knows the models, and asks the policy.
+    :param hooks: runs the models' scripts.
     :param metrics: counts for the models.
     :param events: logs what has come of it.
     """
@@ -117,9 +119,11 @@ class Reload:
         house: House,
         site: RelaySite,
         switcher: Switcher,
+        hooks: HookRunner,
         metrics: Metrics,
         events: Events,
     ) -> None:
+        self._hooks = hooks
         self._read = read
         self._house = house
         self._site = site
@@ -173,7 +177,10 @@ class Reload:
             needs_restart.append("limits.max_connections")
         if config.policy != before.policy:
             self._switcher.use_policy(POLICIES[config.policy.name]())
-        changes = await self._switcher.reconfigure(config.models)
+        self._hooks.resources = tuple(config.resources)
+        changes = await self._switcher.reconfigure(
+            config.models, Budget.of(config.resources), idle_model=config.idle_model
+        )
         return Reloaded(
             changed=changes.changed,
             added=changes.added,

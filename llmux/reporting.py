@@ -30,6 +30,15 @@ class Report:
     _metrics: Metrics
     _events: Events
 
+    def started(self, switch: Switch) -> None:
+        """Tell that a switch to a model has begun."""
+        evicted = [model.name for model in switch.leaving]
+        self._events.switch_started(switch.source, switch.goal, evicted)
+
+    def called_off(self, switch: Switch, reason: str) -> None:
+        """Tell that a switch ended before its target was woken, and why."""
+        self._events.switch_called_off(switch.source, switch.goal, reason)
+
     def drained(self, switch: Switch) -> None:
         """Tell that nothing runs any more that was waited for."""
         if switch.victims and switch.target is not None:
@@ -57,7 +66,7 @@ class Report:
         self, switch: Switch, target: str, error: str | None, seconds: float, hooks: float
     ) -> None:
         source = switch.source
-        evicted = tuple(victim.name for victim in switch.victims)
+        evicted = tuple(model.name for model in switch.leaving)
         self._policy.switched(target, evicted, self._clock.seconds(), error is None)
         if error is None:
             cost = self._costs.switched(source, target, hooks)

@@ -11,7 +11,7 @@ from llmux.config import ModelConfig
 from llmux.errors import UnknownModel
 from llmux.events import Events
 from llmux.lifecycle import Model
-from llmux.states import State
+from llmux.outlook import Outlook
 
 
 @attrs.frozen
@@ -38,7 +38,7 @@ class Roster:
     :param events: logs what cannot be done.
     :param configured: called with each configuration of a model when it begins to count.
     :param forgotten: called with the name of each model that is not there any more.
-    :param is_target: tells whether a switch to a model is under way.
+    :param outlook: knows what is under way, and what there is.
     :ivar pending: whether :meth:`settle` has something to wait for.
     """
 
@@ -46,10 +46,12 @@ class Roster:
     _events: Events
     _configured: Callable[[ModelConfig], None]
     _forgotten: Callable[[str], None]
-    _is_target: Callable[[Model], bool]
+    _outlook: Outlook
     pending: bool = False
 
-    def reconfigure(self, configs: Mapping[str, ModelConfig]) -> Changes:
+    def reconfigure(
+        self, configs: Mapping[str, ModelConfig], shared: Mapping[str, tuple[str, ...]]
+    ) -> Changes:
         """
         Take over a configuration.
 
@@ -57,6 +59,7 @@ class Roster:
         gone to sleep at the old one; all else counts at once, hooks from their next run on.
 
         :param configs: by name, in the order of the configuration.
+        :param shared: by name, the models of which any can serve a request for it.
         """
         models = self._admission.models
         added, removed, changed = [], [], []
@@ -72,13 +75,14 @@ class Roster:
         for name, model in models.items():
             if name not in configs and not model.removed:
                 model.removed = True
-                self._admission.refuse(model, lambda name=name: UnknownModel(name))  # type: ignore[misc]  # mypy#15459
+                self._admission.refuse_own(model, lambda name=name: UnknownModel(name))  # type: ignore[misc]  # mypy#15459
                 removed.append(name)
         self.settle()
         in_order = {name: models.pop(name) for name in configs}
         leaving = dict(models)
         models.clear()
         models.update({**in_order, **leaving})
+        self._admission.share(shared)
         return Changes(tuple(added), tuple(removed), tuple(changed))
 
     def recall(self, name: str, document: Mapping[str, object]) -> None:
@@ -112,7 +116,7 @@ class Roster:
         """Let models go, or change over, that were waited for to be asleep and unused."""
         models = self._admission.models
         for name, model in list(models.items()):
-            if model.state is not State.ASLEEP or self._is_target(model):
+            if not model.gone or self._outlook.is_moving(model):
                 continue
             if model.removed and not model.held:
                 del models[name]
@@ -121,17 +125,25 @@ class Roster:
                 self._take_over(model, model.successor)
         self.pending = any(model.moving for model in models.values())
 
+    def check_place(self, model: Model) -> None:
+        """Forget where a model is if there is no such place any more: it may be in any of its."""
+        if model.placement is not None and not self._outlook.budget.knows(model.placement.needs):
+            model.placement = None
+
     def _change(self, model: Model, config: ModelConfig) -> None:
         model.removed = False
         if config.backend == model.config.backend:
             model.successor = None
             self._take_over(model, config)
-        elif model.state is State.ASLEEP:
+        elif model.gone:
             self._take_over(model, config)
         else:
             model.successor = config
 
     def _take_over(self, model: Model, config: ModelConfig) -> None:
+        if model.config.pinned is not config.pinned:
+            model.pin = None  # the file has the last word
         model.config, model.successor = config, None
+        self.check_place(model)
         model.waiting.limit(config.request_timeout_secs)
         self._configured(config)

@@ -30,6 +30,7 @@ from llmux.proxy.pool import ConnectionPool
 from llmux.reload import Models, Reload, Reloaded
 from llmux.server.site import RelaySite
 from llmux.statedir import state_directory
+from llmux.status import observe
 from llmux.switcher import Switcher
 from llmux.web.admin import AdminFace
 from llmux.web.app import FrontDoor, health
@@ -174,6 +175,7 @@ def build_app(
             Leftover(call.model, call.hook, process, deadline)
         ),
         ended=lambda call: journal.hook_ended(call.model, call.hook),
+        resources=config.resources,
     )
     models = Models(config.models, partial(_make_client, reactor), hooks)
     switcher = Switcher(
@@ -181,7 +183,7 @@ def build_app(
         hooks=hooks,
         policy=POLICIES[config.policy.name](),
         clock=reactor,
-        budget=Budget(),
+        budget=Budget.of(config.resources),
         metrics=metrics,
         events=events,
         costs=SwitchCosts(),
@@ -189,10 +191,15 @@ def build_app(
         configured=models.configure,
         forgotten=models.forget,
         remember=lambda: journal.save(
-            switcher.records(), switcher.costs.as_json(), switcher.policy.as_json()
+            switcher.records(),
+            switcher.costs.as_json(),
+            switcher.policy.as_json(),
+            switcher.reservations.records(),
         ),
         finished=lambda leftover: journal.hook_ended(leftover.model, leftover.hook),
+        idle_model=config.idle_model,
     )
+    metrics.watch(lambda: observe(switcher, reactor.seconds()))
     house = House(
         config=config,
         models=models.settings,
@@ -211,7 +218,7 @@ def build_app(
         refused=metrics.connection_refused,
         abandoned=resource.abandoned,
     )
-    reloading = Reload(read, house, site, switcher, metrics, events)
+    reloading = Reload(read, house, site, switcher, hooks, metrics, events)
     app = App(
         house=house,
         state_dir=state_dir,

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import attrs
 
+from llmux.amounts import Amounts
+from llmux.budget import ONE_SLOT, Placement, anywhere
 from llmux.readers import (
     Reader,
     boolean,
@@ -149,6 +151,7 @@ class ModelSettings:
     :param settle_secs: how long it is left alone after an answer of its was broken off, before it
         sleeps.
     :param min_active_secs: how long it stays awake at least.
+    :param idle_sleep_secs: after how long without a request it is put to sleep; ``None``: never.
     :param wake_timeout_secs: the deadline of its ``wake``, and of ``alive`` agreeing after it.
     :param sleep_timeout_secs: the deadline of its ``sleep``, and of ``freed`` agreeing after it.
     :param alive_timeout_secs: the deadline of its ``alive``.
@@ -169,6 +172,7 @@ class ModelSettings:
     drain_timeout_secs: float | None = _setting("policy", optional_deadline, None)
     settle_secs: float = _setting("policy", seconds, 1.0)
     min_active_secs: float = _setting("policy", seconds, 0.0)
+    idle_sleep_secs: float | None = _setting("policy", optional_deadline, None)
     wake_timeout_secs: float = _setting("hooks", deadline, 600.0)
     sleep_timeout_secs: float = _setting("hooks", deadline, 120.0)
     alive_timeout_secs: float = _setting("hooks", deadline, 10.0)
@@ -205,8 +209,14 @@ class ModelConfig(ModelSettings):
     :param freed: shell script that exits 0 when what it held is free, or ``None``: when ``sleep``
         has ended.
     :param kill: shell script that ends it when ``sleep`` would not, or ``None``.
+    :param stop: shell script that frees what it holds while it is asleep, or ``None``.
     :param adopt: what it takes for it to be awake, where ``alive`` agrees at the start of llmux.
     :param max_concurrency: how many requests its backend gets at once; ``None``: all there are.
+    :param needs: what it takes of the resources while it is not asleep, in each place where it can
+        be, the one that is best first.
+    :param asleep_needs: what it takes besides, and goes on taking while it is asleep.
+    :param pinned: whether it stays where it is once it is awake, whoever waits.
+    :param wake_at_start: whether it is woken when llmux starts, if there is room.
     """
 
     name: str
@@ -216,8 +226,23 @@ class ModelConfig(ModelSettings):
     alive: str | None = None
     freed: str | None = None
     kill: str | None = None
+    stop: str | None = None
     adopt: Adoption = Adoption.WAKE
     max_concurrency: int | None = None
+    needs: tuple[Amounts, ...] = (ONE_SLOT,)
+    asleep_needs: Amounts = attrs.Factory(dict)
+    pinned: bool = False
+    wake_at_start: bool = False
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        """The places where it can be, the one that is best first."""
+        return tuple(map(Placement, self.needs))
+
+    @property
+    def anywhere(self) -> Placement:
+        """Where it is, if nobody knows more than that it is somewhere."""
+        return anywhere(self.needs)
 
     def as_json(self) -> dict[str, object]:
         """Give it as plain JSON values; :meth:`from_json` takes it back."""
@@ -237,6 +262,7 @@ class ModelConfig(ModelSettings):
         try:
             values["backend"] = Backend(**values["backend"])
             values["adopt"] = Adoption(values.get("adopt", Adoption.WAKE.value))
+            values["needs"] = tuple(values.get("needs", (ONE_SLOT,)))
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"this is no model: {error}") from error

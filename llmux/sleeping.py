@@ -19,7 +19,7 @@ _CLEANING = (Reason.WAKE_FAILED, Reason.BACKEND_DOWN)
 @attrs.frozen
 class Sleeping:
     """
-    Puts models to sleep: ``sleep``, once more, ``kill``; and ``freed`` after each.
+    Puts models to sleep: ``sleep``, once more, ``kill``; and ``freed`` after each.  Stops them.
 
     :param hooks: runs the scripts.
     :param costs: learns what it costs.
@@ -51,7 +51,7 @@ class Sleeping:
             reason = Reason.SLEEP_FAILED if errors else occasion.reason
             error, serves = await self._try(model, hook, occasion.because(reason), occasion.reason)
             if error is None:
-                self._asleep(model, before, began)
+                self._asleep(model, before, began, ended=hook is Hook.KILL)
                 return None
             errors.append(error)
             self._events.sleep_hook_failed(model.name, occasion.target, error)
@@ -61,16 +61,41 @@ class Sleeping:
         self._hooks.enter(model, State.AWAKE if was_awake and serves else State.UNKNOWN)
         return f"{model.name} did not go to sleep: {'; '.join(dict.fromkeys(errors))}"
 
+    async def stop(self, model: Model, occasion: Occasion) -> str | None:
+        """
+        Stop a model that is asleep, so that it gives back what it took even then.
+
+        If it would not, its ``kill`` runs, if it has one.  If that does not help, it is asleep as
+        before and has a back-off.
+
+        :returns: ``None``, or why it still holds what it held, in words for the log.
+        """
+        errors: list[str] = []
+        for hook in (Hook.STOP, Hook.KILL):
+            if not self._hooks.has(model, hook):
+                continue
+            reason = Reason.SLEEP_FAILED if errors else occasion.reason
+            result = await self._hooks.run(model, hook, occasion.because(reason))
+            if result.success:
+                model.sleep_backoff.reset()
+                self._hooks.enter(model, State.STOPPED)
+                return None
+            errors.append(f"the {hook.value} hook {result.describe()}")
+            self._events.sleep_hook_failed(model.name, occasion.target, errors[-1])
+        model.sleep_backoff.fail(self._hooks.clock.seconds())
+        return f"{model.name} was not stopped: {'; '.join(errors)}"
+
     def _ladder(self, model: Model) -> list[Hook]:
         return [Hook.SLEEP, Hook.SLEEP, *([Hook.KILL] if self._hooks.has(model, Hook.KILL) else [])]
 
-    def _asleep(self, model: Model, before: State, began: float) -> None:
+    def _asleep(self, model: Model, before: State, began: float, *, ended: bool) -> None:
         if before in (State.AWAKE, State.DRAINING):
             self._metrics.model_slept(model.name, began - model.awake_since)
         model.sleep_backoff.reset()
         model.health.begin()
         model.to_be_killed = False
-        self._hooks.enter(model, State.ASLEEP)
+        deeply = ended and bool(model.config.asleep_needs)
+        self._hooks.enter(model, State.STOPPED if deeply else State.ASLEEP)
 
     async def _try(
         self, model: Model, hook: Hook, occasion: Occasion, demand: Reason

@@ -12,9 +12,16 @@ import enum
 
 
 class State(enum.Enum):
-    """What is known of a model.  All but ``ASLEEP`` hold the model's resources."""
+    """
+    What is known of a model.
+
+    In all states but ``ASLEEP`` and ``STOPPED`` it takes what it needs, and what it takes while it
+    is asleep besides.  ``STOPPED``, which takes nothing, is only told from ``ASLEEP`` for models
+    that take something while they are asleep.
+    """
 
     ASLEEP = "asleep"
+    STOPPED = "stopped"
     WAKING = "waking"
     AWAKE = "awake"
     DRAINING = "draining"
@@ -23,23 +30,24 @@ class State(enum.Enum):
 
     @property
     def holds(self) -> bool:
-        """Whether a model in this state takes up room in the budget."""
-        return self is not State.ASLEEP
+        """Whether a model in this state takes what it needs to serve."""
+        return self not in (State.ASLEEP, State.STOPPED)
 
 
 SERVING = frozenset({State.AWAKE, State.DRAINING})
 """The states in which requests are at a model."""
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    # found alive, or held something, at the start
-    State.ASLEEP: frozenset({State.WAKING, State.UNKNOWN}),
+    # found alive, or held something, at the start; a deeper sleep
+    State.ASLEEP: frozenset({State.WAKING, State.UNKNOWN, State.STOPPED}),
+    State.STOPPED: frozenset({State.WAKING, State.UNKNOWN, State.ASLEEP}),
     # a wake hook that fails is cleaned up after by the sleep hook
     State.WAKING: frozenset({State.AWAKE, State.SLEEPING}),
     State.AWAKE: frozenset({State.DRAINING}),
     # a drain that is called off ends where it began
     State.DRAINING: frozenset({State.AWAKE, State.SLEEPING}),
     # a sleep hook that fails leaves the model awake, if alive says so, or nobody knows how
-    State.SLEEPING: frozenset({State.ASLEEP, State.AWAKE, State.UNKNOWN}),
+    State.SLEEPING: frozenset({State.ASLEEP, State.STOPPED, State.AWAKE, State.UNKNOWN}),
     # what was found alive at the start may be awake by that (adopt: alive)
     State.UNKNOWN: frozenset({State.SLEEPING, State.WAKING, State.AWAKE}),
 }

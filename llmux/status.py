@@ -6,8 +6,11 @@ from collections.abc import Iterable
 
 import attrs
 
+from llmux.budget import SLOT
 from llmux.hooks.contract import Hook, Reason
 from llmux.lifecycle import HookReport, Model
+from llmux.metrics import Observed
+from llmux.reservation import Reservation
 from llmux.states import State
 from llmux.switcher import Switcher
 from llmux.switching import Switch
@@ -38,20 +41,52 @@ class Status:
         """Tell everything about every model, in the order of the configuration."""
         return [self._model(model) for model in self._switcher.models.values()]
 
+    def switches(self) -> list[dict[str, object]]:
+        """Tell about the switches that are under way, in the order in which they began."""
+        return [
+            {
+                "from": [victim.name for victim in switch.victims],
+                "to": None if switch.target is None else switch.target.name,
+                "stops": [model.name for model in switch.stops],
+                "reservation": None if switch.reservation is None else switch.reservation.id,
+                "phase": switch.phase,
+                "since_secs": self._ago(switch.started),
+                "phase_since_secs": self._ago(_phase_began(switch)),
+                "reason": switch.reason.value,
+                "why": _why(switch),
+                "leases": sum(victim.leases for victim in switch.victims),
+            }
+            for switch in self._switcher.switches
+        ]
+
     def switch(self) -> dict[str, object] | None:
-        """Tell about the switch that is under way."""
-        switch = self._switcher.switch
-        if switch is None:
-            return None
+        """Tell about the first of them, which is the only one where there is one slot."""
+        return next(iter(self.switches()), None)
+
+    def resources(self) -> list[dict[str, object]]:
+        """Tell what the models share, and how much of it is held; nothing if it is one slot."""
+        budget, used = self._switcher.budget, self._switcher.used()
+        return [
+            {"name": name, "capacity": capacity, "used": round(used[name], 6)}
+            for name, capacity in budget.capacity.items()
+            if name != SLOT
+        ]
+
+    def reservations(self) -> list[dict[str, object]]:
+        """Tell which reservations hold room, or wait for it."""
+        return [self.reservation(each) for each in self._switcher.reservations.all.values()]
+
+    def reservation(self, reservation: Reservation) -> dict[str, object]:
+        """Tell about one reservation."""
+        held, ends = reservation.held_since, reservation.expires_at
         return {
-            "from": [victim.name for victim in switch.victims],
-            "to": None if switch.target is None else switch.target.name,
-            "phase": switch.phase,
-            "since_secs": self._ago(switch.started),
-            "phase_since_secs": self._ago(_phase_began(switch)),
-            "reason": switch.reason.value,
-            "why": _why(switch),
-            "leases": sum(victim.leases for victim in switch.victims),
+            "id": reservation.id,
+            "needs": dict(reservation.needs),
+            "note": reservation.note,
+            "ttl_secs": reservation.ttl,
+            "state": "waiting" if held is None else "held",
+            "since_secs": self._ago(reservation.asked_at if held is None else held),
+            "expires_in_secs": None if ends is None else round(max(0.0, ends - self._now), 3),
         }
 
     def orders(self) -> list[dict[str, object]]:
@@ -79,6 +114,9 @@ class Status:
             "backend": model.config.backend.url,
             "state": model.state.value,
             "since_secs": self._ago(model.since),
+            "pinned": model.pinned,
+            "placement": self._placement(model),
+            "holds": {} if SLOT in self._switcher.budget.capacity else dict(model.holds),
             "leases": model.leases,
             "waiters": self._waiters(model.waiting.arrivals()),
             "back_off": {
@@ -95,6 +133,12 @@ class Status:
             },
             "removed": model.removed,
         }
+
+    def _placement(self, model: Model) -> dict[str, float] | None:
+        """Tell where a model is: what it takes there, if that is known."""
+        known = model.state.holds and model.place.known
+        one_slot = SLOT in self._switcher.budget.capacity
+        return dict(model.place.needs) if known and not one_slot else None
 
     def _waiters(self, arrivals: Iterable[float]) -> dict[str, object]:
         ages = [self._ago(arrived) for arrived in arrivals]
@@ -138,6 +182,21 @@ class Status:
         return round(max(0.0, self._now - time), 3)
 
 
+def observe(switcher: Switcher, now: float) -> Observed:
+    """
+    See what the gauges show that change with time or with the state of a model.
+
+    :param now: the clock's seconds.
+    """
+    models = switcher.models.values()
+    return Observed(
+        capacity=switcher.budget.capacity,
+        used=switcher.used(),
+        states={model.name: model.state.value for model in models},
+        oldest={model.name: model.waiting.oldest_secs(now) for model in models},
+    )
+
+
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
@@ -154,24 +213,26 @@ def _alive(model: Model) -> str:
 def _phase_began(switch: Switch) -> float:
     """Say since when a switch is in its phase, in the clock's seconds."""
     states = _PHASES.get(switch.phase, ())
-    models = (*switch.victims, *(() if switch.target is None else (switch.target,)))
-    return max((m.since for m in models if m.state in states), default=switch.started)
+    return max((m.since for m in switch.models if m.state in states), default=switch.started)
 
 
 def _waiting_for(switch: Switch) -> str:
-    count = 0 if switch.target is None else len(switch.target.waiting)
+    count = 0 if switch.target is None else switch.target.demand
     many = "1 request waits" if count == 1 else f"{count} requests wait"
     return f"{many} for {switch.goal}"
 
 
 def _why(switch: Switch) -> str:
     """Say in one sentence why a switch happens."""
-    names = " and ".join(victim.name for victim in switch.victims)
+    names = " and ".join(model.name for model in switch.leaving)
     reasons = {
         Reason.REQUEST: _waiting_for(switch),
         Reason.OPERATOR: "an operator has ordered it",
         Reason.BACKEND_DOWN: f"{names} does not serve any more, and is cleaned up after",
         Reason.CONFIG: f"the configuration has {names} no longer, or at another address",
         Reason.START: "more models hold something than fit",
+        Reason.PRELOAD: f"{switch.goal} is to be awake from the start",
+        Reason.IDLE: "nothing was asked for a while",
+        Reason.RESERVATION: "somebody has reserved the room",
     }
     return reasons.get(switch.reason, switch.reason.value)

@@ -14,21 +14,22 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from llmux.admission import Admission
-from llmux.agenda import Agenda
+from llmux.agenda import Agenda, places_of
+from llmux.amounts import Amounts
 from llmux.budget import Budget
 from llmux.census import Census
 from llmux.closing import Closing
 from llmux.conductor import Conductor
 from llmux.config import ModelConfig
 from llmux.costs import SwitchCosts
-from llmux.errors import ModelUnavailable, ShuttingDown, TooManyWaiting, UnknownModel
-from llmux.estimate import Estimate
+from llmux.door import Door
+from llmux.errors import ModelUnavailable, ShuttingDown
 from llmux.events import Events
 from llmux.health import HealthCheck
 from llmux.hookruns import HookRuns
 from llmux.hooks.contract import IHookRunner, Leftover
 from llmux.journal import Memory, ModelRecord
-from llmux.lease import Lease, Outcome, Revocation
+from llmux.lease import Lease, Revocation
 from llmux.lifecycle import Model
 from llmux.metrics import Metrics
 from llmux.orders import Kind, Order, OrderFailed
@@ -37,11 +38,14 @@ from llmux.policy.contract import ISwitchPolicy
 from llmux.policy.guard import GuardedPolicy
 from llmux.recovery import Recovery
 from llmux.reporting import Report
+from llmux.reserving import Reservations
+from llmux.residency import Residency
 from llmux.roster import Changes, Roster
 from llmux.sleeping import Sleeping
 from llmux.states import SERVING, State
 from llmux.switching import Course, Switch
 from llmux.waking import Waking
+from llmux.worth import Worth
 
 
 def _nothing(*_: object) -> None:
@@ -65,6 +69,9 @@ class Switcher:
     :param forgotten: called with the name of a model that is not there any more.
     :param remember: called when what a restart must know has changed; :meth:`records` has it.
     :param finished: called when a hook has ended that another llmux had left running.
+    :param shared: by name, the models of which any can serve a request for it, the one that is
+        liked best first.
+    :param idle_model: the model that is woken when nothing is asked of any, if one is.
     """
 
     def __init__(
@@ -82,6 +89,8 @@ class Switcher:
         forgotten: Callable[[str], None] = _nothing,
         remember: Callable[[], None] = _nothing,
         finished: Callable[[Leftover], None] = _nothing,
+        shared: Mapping[str, tuple[str, ...]] | None = None,
+        idle_model: str | None = None,
     ) -> None:
         self._clock = clock
         self._events = events
@@ -94,37 +103,44 @@ class Switcher:
             self._changed, lambda model: self._health.refused(model), self.estimate,
         )  # fmt: skip
         self.models: Mapping[str, Model] = self._admission.models
-        self._outlook = Outlook(self.models, budget)
+        self._admission.share(shared or {})
+        self._outlook = Outlook(self.models, budget, Worth(costs))
         runs = HookRuns(hooks, clock, metrics, events, self._note)
         self._health = HealthCheck(runs, self._fallen, self._changed)
         self._course = Course(
             runs, Sleeping(runs, costs, metrics, events), Waking(runs, costs), self._health,
-            events, before_sleep,
+            events, before_sleep, self._changed,
         )  # fmt: skip
         self._agenda = Agenda(self.models, self._outlook)
+        self._outlook.reservations = self._agenda.reservations
+        self._residency = Residency(self.models, self._outlook, idle_model)
         self._conductor = Conductor(
-            self._admission, self._agenda, self._outlook, self.policy, clock, self._course, costs,
-            self._health, Report(clock, self.policy, costs, metrics, events), events,
-            self._unavailable, self._settled,
+            self._admission, self._agenda, self._residency, self._outlook, self.policy, clock,
+            self._course, costs, self._health, Report(clock, self.policy, costs, metrics, events),
+            events, self._unavailable, self._settled,
         )  # fmt: skip
-        self._roster = Roster(
-            self._admission, events, configured, forgotten,
-            lambda model: self.switch is not None and self.switch.target is model,
+        self._door = Door(
+            self._admission, self._conductor, self._outlook, self.policy, costs, clock,
+            self._unavailable,
         )  # fmt: skip
+        self.reservations = Reservations(
+            self._agenda.reservations, self._outlook, clock, events, self._conductor, self._note,
+        )  # fmt: skip
+        self._roster = Roster(self._admission, events, configured, forgotten, self._outlook)
         self._recovery = Recovery(runs, hooks, events, finished, self._changed)
         self._census = Census(
             self._admission, self._roster, self._recovery, self._conductor, self._health,
             self._note,
         )  # fmt: skip
         self._closing = Closing(
-            self.models.values, lambda: self.switch is not None, clock, self._course,
+            self.models.values, lambda: bool(self.switches), clock, self._course,
             self._health, self._recovery,
         )  # fmt: skip
 
     @property
-    def switch(self) -> Switch | None:
-        """The switch that is under way."""
-        return self._conductor.switch
+    def switches(self) -> tuple[Switch, ...]:
+        """The switches that are under way, in the order in which they began."""
+        return tuple(self._conductor.switches)
 
     @property
     def orders(self) -> tuple[Order, ...]:
@@ -138,51 +154,34 @@ class Switcher:
             return "stopping"
         return "starting" if self._census.starting else "serving"
 
-    def acquire(self, name: str) -> Deferred[Lease]:
-        """
-        Ask for the right to send one request to a model.
+    @property
+    def budget(self) -> Budget:
+        """What the models share."""
+        return self._outlook.budget
 
-        :param name: the name that the client gave.
-        :returns: a Deferred that becomes the lease: at once while the model is awake and has a free
-            place, else when it has been woken and one is free.  Cancelling it takes the request out
-            of the queue there and then.  It fails with a :class:`~llmux.errors.SwitchError`.
-        """
-        model = self.models.get(name)
-        if model is None or model.removed:
-            return fail(UnknownModel(name))
-        if self._conductor.stopped:
-            return fail(ShuttingDown())
-        now = self._clock.seconds()
-        if not model.admitting and now < model.wake_backoff.until:
-            return fail(self._unavailable(model))
-        if model.admitting and model.free_places and not model.waiting:
-            self.policy.arrived(name, now)
-            return succeed(self._admission.grant(model))
-        if len(model.waiting) >= model.config.max_waiting:
-            return fail(TooManyWaiting(name, len(model.waiting), self.estimate(name)))
-        self.policy.arrived(name, now)
-        waiting = self._admission.queue(model)
-        self._conductor.consider()
-        return waiting
+    def used(self) -> Amounts:
+        """Say how much of each resource is held."""
+        return self._outlook.used()
+
+    def acquire(self, name: str) -> Deferred[Lease]:
+        """Ask for the right to send one request to a model: see :meth:`Door.acquire`."""
+        return self._door.acquire(name)
 
     def acquire_again(self, lease: Lease) -> Deferred[Lease]:
-        """
-        Give a lease back of which nobody at the backend took anything, and ask for another one.
+        """Ask for it once more, for nobody took the request: see :meth:`Door.acquire_again`."""
+        return self._door.acquire_again(lease)
 
-        The model is looked at meanwhile, and if it is down it is cleaned up after and woken again.
-        The request waits at the place that it had before, and its time counts from when it came.
+    def waiting_before(self, lease: Deferred[Lease]) -> int | None:
+        """Say how many wait before a request: see :meth:`Door.waiting_before`."""
+        return self._door.waiting_before(lease)
 
-        :param lease: is released by this.
-        :returns: as :meth:`acquire`.
-        """
-        model = self.models.get(lease.model)
-        if self._conductor.stopped or model is None or model.removed:
-            lease.release(Outcome.REFUSED)
-            gone = model is None or model.removed
-            return fail(UnknownModel(lease.model) if gone else ShuttingDown())
-        waiting = self._admission.queue_again(model, lease)
-        lease.release(Outcome.REFUSED)  # now there is somebody who wants the model
-        return waiting
+    def leaving_since(self, name: str) -> float | None:
+        """Say since when a model's leases are wanted back: see :meth:`Door.leaving_since`."""
+        return self._door.leaving_since(name)
+
+    def estimate(self, name: str) -> int:
+        """Guess in how many seconds a request for a model would be served that comes now."""
+        return self._door.estimate(name)
 
     def states(self) -> dict[str, State]:
         """Say in which state every model is."""
@@ -196,54 +195,42 @@ class Switcher:
         """Say how many requests wait for a model."""
         return len(self.models[name].waiting)
 
-    def waiting_before(self, lease: Deferred[Lease]) -> int | None:
-        """
-        Say how many wait for the same model before a request; cheap enough to be asked often.
-
-        :param lease: what :meth:`acquire` returned.
-        :returns: ``None`` if it does not wait any more.
-        """
-        places = (model.waiting.place(lease) for model in self.models.values())
-        return next((place for place in places if place is not None), None)
-
-    def leaving_since(self, name: str) -> float | None:
-        """
-        Say since when a model's leases are wanted back, in the clock's seconds.
-
-        They are while the model is wanted to go, and while requests wait for one of its places.
-
-        :returns: ``None`` while nobody minds how long they are held.
-        """
-        model = self.models.get(name)
-        return None if model is None else model.wanted_back_since
-
-    def estimate(self, name: str) -> int:
-        """Guess in how many seconds a request for a model would be served that comes now."""
-        model, now = self.models.get(name), self._clock.seconds()
-        if model is None:
-            return 1  # it has gone while one of its requests came to its end
-        return Estimate(self._outlook, self.costs, self.switch, now).seconds(model)
-
     def start(self, memory: Memory) -> Deferred[None]:
         """
         Find out what is there, before any model is woken; requests that come meanwhile wait.
 
         :param memory: what the llmux before has left.
         """
+        for id, known in memory.reservations.items():
+            self.reservations.restore(id, known.needs, known.ttl, known.note)
+        self._agenda.crowded = True
+        self._residency.begin(self._clock.seconds())
         return Deferred.fromCoroutine(self._census.start(memory))
 
     def started(self) -> Deferred[object]:
         """Give what fires when it is known what is awake."""
         return self._census.started()
 
-    def reconfigure(self, models: Mapping[str, ModelConfig]) -> Deferred[Changes]:
+    def reconfigure(
+        self,
+        models: Mapping[str, ModelConfig],
+        budget: Budget | None = None,
+        shared: Mapping[str, tuple[str, ...]] | None = None,
+        idle_model: str | None = None,
+    ) -> Deferred[Changes]:
         """
-        Take over a new configuration of the models.
+        Take over a new configuration of the models, and of what they share.
 
         :param models: by name, in the order of the configuration.
+        :param budget: what there is; ``None``: what there was.
+        :param shared: see the constructor, and
+        :param idle_model: likewise.
         :returns: what is different, when it is known of new models whether they are awake.
         """
-        return Deferred.fromCoroutine(self._census.reconfigure(models))
+        self._outlook.budget = self._outlook.budget if budget is None else budget
+        self._agenda.crowded = True
+        self._residency.idle_model = idle_model
+        return Deferred.fromCoroutine(self._census.reconfigure(models, shared or {}))
 
     def order(self, kind: Kind, name: str) -> Deferred[str]:
         """
@@ -262,11 +249,30 @@ class Switcher:
         with self._conductor.paused():  # or the order's own hooks would be stopped, too
             being_killed = model.to_be_killed
             order = self._agenda.give(kind, model, now)
-            self._conductor.interrupt("an operator's order comes first")
+            places = places_of(model) | model.place.resources
+            self._conductor.interrupt(
+                "an operator's order comes first",
+                lambda switch: model in switch.models or bool(switch.touches & places),
+            )
             if model.to_be_killed and not being_killed:
                 self._hooks.stop(name)
                 model.revoke(Revocation.KILLED, now)
         return order.done
+
+    def pin(self, name: str, pinned: bool) -> bool:
+        """
+        Have a model stay where it is once it is awake, or have it need not.
+
+        :returns: whether that is something else than before.
+        :raises KeyError: if there is no such model.
+        """
+        model = self.models[name]
+        changed, model.pin = model.pinned is not pinned, pinned
+        if changed:
+            self._events.pin_changed(name, pinned)
+            self._conductor.consider()
+            self._note()
+        return changed
 
     def use_policy(self, policy: ISwitchPolicy) -> None:
         """Ask another policy from now on."""
@@ -277,7 +283,12 @@ class Switcher:
         """Say of every model what a restart must know."""
         return {
             name: ModelRecord(
-                model.state.value, model.asked, model.health.agreed, model.config.as_json()
+                model.state.value,
+                model.asked,
+                model.health.agreed,
+                model.config.as_json(),
+                None if model.placement is None else model.placement.as_json(),
+                model.pin,
             )
             for name, model in self.models.items()
         }
@@ -285,8 +296,8 @@ class Switcher:
     def stop(self) -> None:
         """Refuse who waits and who comes, and begin no further switch; hooks that run go on."""
         self._conductor.stop()
-        for model in tuple(self.models.values()):
-            self._admission.refuse(model, ShuttingDown)
+        self.reservations.stop()
+        self._admission.refuse_all(ShuttingDown)
         orders, self._agenda.orders = self._agenda.orders, []
         for order in orders:
             order.fail("llmux is shutting down", tried=False)
@@ -328,11 +339,11 @@ class Switcher:
         model.has_fallen(now)
         model.revoke(Revocation.BACKEND_DOWN, now)
         if now < model.wake_backoff.until:
-            self._admission.refuse(model, lambda: self._unavailable(model))
+            self._admission.refuse(model, lambda: self._unavailable(model.name))
         self._changed()
 
-    def _unavailable(self, model: Model) -> ModelUnavailable:
+    def _unavailable(self, name: str) -> ModelUnavailable:
         return ModelUnavailable(
-            f"Model {model.name} could not be woken; the server's log says why",
-            retry_after=self.estimate(model.name),  # which includes its back-off
+            f"Model {name} could not be woken; the server's log says why",
+            retry_after=self.estimate(name),  # which includes its back-off
         )

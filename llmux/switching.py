@@ -9,6 +9,8 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 from txaio.tx import make_logger
 
+from llmux.amounts import Amounts, add
+from llmux.budget import Placement
 from llmux.events import Events
 from llmux.health import HealthCheck
 from llmux.hookruns import HookRuns, Occasion
@@ -16,6 +18,8 @@ from llmux.hooks.contract import IDLE, Reason
 from llmux.lease import Revocation
 from llmux.lifecycle import Model
 from llmux.orders import Order
+from llmux.reservation import Reservation
+from llmux.room import Plan, Standing
 from llmux.sleeping import Sleeping
 from llmux.states import State
 from llmux.waking import Waking
@@ -32,13 +36,17 @@ class Switch:
     A switch from its decision to its end.
 
     :ivar target: the model that is to be awake; ``None`` if some only have to go.
-    :ivar victims: those that have to go; empty for a cold start.
+    :ivar victims: those that have to go to sleep; empty for a cold start.
     :ivar started: when its drain began, in the clock's seconds.
     :ivar reason: why it happens.
     :ivar forced: whether the policy has said its last word, or is not asked.
     :ivar order: the operator's order that it carries out, if it does.
+    :ivar placement: where the target is to be.
+    :ivar stops: those that have to be stopped, being asleep already or by then.
+    :ivar reservation: whom it makes room for, if that is no model.
     :ivar committed: whether the point of no return is passed.
     :ivar failed: whether its target could not be woken, and is cleaned up after.
+    :ivar done: whether it has come to its end as it was meant to.
     """
 
     target: Model | None
@@ -47,8 +55,76 @@ class Switch:
     reason: Reason = Reason.REQUEST
     forced: bool = False
     order: Order | None = None
+    placement: Placement | None = None
+    stops: tuple[Model, ...] = ()
+    reservation: Reservation | None = None
     committed: bool = False
     failed: bool = False
+    done: bool = False
+
+    @classmethod
+    def to(
+        cls,
+        target: Model | None,
+        plan: Plan,
+        now: float,
+        reason: Reason = Reason.REQUEST,
+        *,
+        forced: bool = False,
+        order: Order | None = None,
+        reservation: Reservation | None = None,
+    ) -> Switch:
+        """Make the switch that a plan says."""
+        placement = plan.placement if target is not None else None
+        return cls(
+            target, plan.victims, now, reason, forced, order, placement, plan.stops, reservation
+        )
+
+    @property
+    def leaving(self) -> tuple[Model, ...]:
+        """All models that give something back."""
+        return (*self.victims, *(model for model in self.stops if model not in self.victims))
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """All models that it moves."""
+        return self.leaving if self.target is None else (*self.leaving, self.target)
+
+    @property
+    def touches(self) -> frozenset[str]:
+        """The resources that are given from one to another by it."""
+        places = [victim.place for victim in self.victims]
+        if self.placement is not None:
+            places.append(self.placement)
+        if self.reservation is not None:
+            places.append(Placement(self.reservation.needs))
+        return frozenset().union(*(place.resources for place in places))
+
+    @property
+    def after(self) -> Amounts:
+        """What its models take together when it has ended, with what it makes room for."""
+        reserved = {} if self.reservation is None else self.reservation.needs
+        return add(reserved, *(self.later(model).holds for model in self.models))
+
+    @property
+    def claims(self) -> bool:
+        """Whether it makes room for something; else some only have to go."""
+        return self.target is not None or self.reservation is not None
+
+    @property
+    def claim(self) -> Amounts:
+        """What it makes room for."""
+        if self.reservation is not None:
+            return self.reservation.needs
+        return {} if self.target is None else self.later(self.target).holds
+
+    def later(self, model: Model) -> Standing:
+        """Say what one of its models holds when it has ended."""
+        asleep = model.config.asleep_needs
+        if model is self.target:
+            place = self.placement or model.place
+            return Standing(model, True, place.needs, asleep)
+        return Standing(model, False, {}, {} if model in self.stops else asleep)
 
     @property
     def source(self) -> str:
@@ -73,9 +149,13 @@ class Switch:
         if self.target is not None and self.target.removed:
             return False
         if self.reason is Reason.CONFIG:
-            return any(victim.moving for victim in self.victims)
+            return any(victim.moving for victim in self.leaving)
         if self.reason is Reason.REQUEST:
-            return self.target is not None and bool(self.target.waiting)
+            return self.target is not None and self.target.wanted
+        if self.reason is Reason.IDLE:
+            return not any(victim.wanted or victim.held for victim in self.victims)
+        if self.reservation is not None:
+            return not self.reservation.over
         return True
 
     def drained(self, now: float) -> bool:
@@ -110,6 +190,8 @@ class Switch:
             return "cleaning_up"
         if any(victim.state is State.SLEEPING for victim in self.victims):
             return "sleeping"
+        if any(model.state is State.ASLEEP for model in self.stops):
+            return "stopping"
         return "waking"
 
 
@@ -137,6 +219,7 @@ class Course:
     :param health: leaves models alone that are put to sleep.
     :param events: logs.
     :param before_sleep: called with a model's name right before it is put to sleep.
+    :param serving_on: called when one would not go to sleep.
     """
 
     _hooks: HookRuns
@@ -145,18 +228,19 @@ class Course:
     _health: HealthCheck
     _events: Events
     _before_sleep: Callable[[str], None]
+    _serving_on: Callable[[], None]
     _log = make_logger()
 
     async def put_to_sleep(self, switch: Switch) -> str | None:
         """
-        Put all victims of a switch to sleep, side by side.
+        Put all victims of a switch to sleep, side by side, and stop those that have to be.
 
         :returns: ``None``, or why there may be no room for the target, in words for the log.
         """
-        sleeps = [
-            Deferred.fromCoroutine(self.sleep(victim, switch.occasion)) for victim in switch.victims
+        leaving = [
+            Deferred.fromCoroutine(self._take_from(model, switch)) for model in switch.leaving
         ]
-        results = await DeferredList(sleeps, consumeErrors=True)  # all of them, also if one fails
+        results = await DeferredList(leaving, consumeErrors=True)  # all of them, also if one fails
         errors = []
         for _, result in results:
             if isinstance(result, Failure):
@@ -164,6 +248,16 @@ class Course:
             elif result is not None:
                 errors.append(result)
         return "; ".join(errors) or None
+
+    async def _take_from(self, model: Model, switch: Switch) -> str | None:
+        """Take from one model what it has to give back."""
+        error = None
+        if model in switch.victims:
+            error = await self.sleep(model, switch.occasion)
+        stops = model in switch.stops and model.state is State.ASLEEP
+        if error is None and stops and switch.wanted:
+            error = await self._sleeping.stop(model, switch.occasion)
+        return error
 
     async def sleep(self, model: Model, occasion: Occasion) -> str | None:
         """Put one model to sleep; see :meth:`Sleeping.put_to_sleep`."""
@@ -178,6 +272,7 @@ class Course:
             self._events.model_slept(model.name, occasion.reason.value, seconds)
         else:
             self._health.watch(model)
+            self._serving_on()  # it may be awake as before
         return error
 
     async def wake(self, switch: Switch) -> str | None:
@@ -188,6 +283,7 @@ class Course:
         """
         if switch.target is None:
             return None
+        switch.target.placement = switch.placement
         error = await self._waking.wake(switch.target, switch.occasion, switch.started)
         self._health.watch(switch.target)
         return error

@@ -134,6 +134,11 @@ class WaitingRoom:
         self._timeout = timeout
         self._reset_timer()
 
+    @property
+    def first_number(self) -> int:
+        """The number of whoever has waited longest; somebody has to wait."""
+        return self._numbers[0]
+
     def take(self, most: int = sys.maxsize) -> list[Waiter]:
         """
         Take those who have waited longest out of the queue; the caller fires their Deferreds.
@@ -162,6 +167,10 @@ class WaitingRoom:
     def arrivals(self) -> list[float]:
         """Say when each of those who wait has come, in their order, in the clock's seconds."""
         return [waiter.arrived for waiter in self._waiters.values()]
+
+    def oldest_secs(self, now: float) -> float:
+        """Say for how long the first has waited; 0 if nobody waits."""
+        return max(0.0, now - self._first().arrived) if self._waiters else 0.0
 
     def views(self) -> Mapping[str, WaitingView]:
         """Say who waits, by class, as running sums; see :class:`WaitingView`."""
@@ -225,3 +234,30 @@ class WaitingRoom:
                 self._left(waiter, True)
                 waiter.lease.errback(RequestTimedOut(self._retry_after()))
         self._set_timer()
+
+
+def merged(
+    views: Mapping[str, WaitingView], more: Mapping[str, WaitingView], rank: int
+) -> Mapping[str, WaitingView]:
+    """
+    Put together who waits in two rooms before one door, by class.
+
+    :param more: those of the second room, and
+    :param rank: how many other models they would rather have.
+    """
+    together = dict(views)
+    for name, view in more.items():
+        view = attrs.evolve(view, rank=rank)
+        own = together.get(name)
+        if own is not None:
+            earlier = min(own, view, key=lambda each: each.first)
+            view = WaitingView(
+                count=own.count + view.count,
+                oldest=earlier.oldest,
+                first=earlier.first,
+                arrivals=own.arrivals + view.arrivals,
+                squares=own.squares + view.squares,
+                rank=earlier.rank,
+            )
+        together[name] = view
+    return together

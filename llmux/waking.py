@@ -34,7 +34,7 @@ class Waking:
         :returns: ``None``, or why it is not awake, in words for the log.
         """
         clock = self._hooks.clock
-        start = clock.seconds()
+        start, stopped = clock.seconds(), model.state is State.STOPPED
         self._hooks.enter(model, State.WAKING)
         result = await self._hooks.run(model, Hook.WAKE, occasion)
         error = None if result.success else f"the wake hook {result.describe()}"
@@ -43,7 +43,7 @@ class Waking:
         if error is not None:
             model.wake_backoff.fail(clock.seconds())
             return error
-        self._costs.woke(model.name, clock.seconds() - start)
+        self._costs.woke(model.name, clock.seconds() - start, stopped=stopped)
         model.switch_began = began
         self._hooks.enter(model, State.AWAKE)
         return None

@@ -10,12 +10,61 @@ class SwitchEvents:
 
     log = make_logger()
 
-    def switch_started(self, source: str, target: str) -> None:
-        """Log that a switch has begun: its drain, or from idle its wake."""
+    def switch_started(self, source: str, target: str, evicted: list[str]) -> None:
+        """
+        Log that a switch has begun: its drain, or from idle its wake.
+
+        :param evicted: all that have to give something back for it.
+        """
         self.log.info(
             "switching from {from} to {to}",
             event="switch_started",
+            evicted=evicted,
             **{"from": source, "to": target},
+        )
+
+    def reservation_asked(self, id: str, needs: dict[str, float], note: str) -> None:
+        """Log that somebody who is no model wants room."""
+        self.log.info(
+            "reservation {id} asks for {needs}",
+            event="reservation_asked",
+            id=id,
+            needs=needs,
+            note=note,
+        )
+
+    def reservation_held(self, id: str, seconds: float) -> None:
+        """Log that it has its room, and how long that took."""
+        self.log.info(
+            "reservation {id} holds its room, after {duration_secs} s",
+            event="reservation_held",
+            id=id,
+            duration_secs=round(seconds, 3),
+        )
+
+    def reservation_ended(self, id: str, cause: str) -> None:
+        """Log that a reservation has ended."""
+        self.log.info(
+            "reservation {id} has ended: {cause}", event="reservation_ended", id=id, cause=cause
+        )
+
+    def pin_changed(self, model: str, pinned: bool) -> None:
+        """Log that an operator has pinned a model, or that it need not stay any more."""
+        self.log.info(
+            "{model} {now} stay, whoever waits",
+            event="pin_changed",
+            model=model,
+            pinned=pinned,
+            now="is to" if pinned else "need not",
+        )
+
+    def model_spared(self, model: str, target: str) -> None:
+        """Log that a model need not go after all."""
+        self.log.info(
+            "{model} stays: there is room for {to} without that",
+            event="model_spared",
+            model=model,
+            to=target,
         )
 
     def model_activated(self, model: str, source: str, seconds: float) -> None:

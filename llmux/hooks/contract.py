@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -20,6 +21,7 @@ class Hook(enum.Enum):
     ALIVE = "alive"
     FREED = "freed"
     KILL = "kill"
+    STOP = "stop"
 
 
 class Reason(enum.Enum):
@@ -41,6 +43,12 @@ class Reason(enum.Enum):
     """llmux has started, and has to know what is there."""
     CONFIG = "config"
     """The model is not in the configuration any more, or has another address there."""
+    IDLE = "idle"
+    """Nothing was asked of the model for a while, or of any, and the idle model is to be awake."""
+    PRELOAD = "preload"
+    """llmux has started, and the model is to be awake from the start."""
+    RESERVATION = "reservation"
+    """Somebody who is no model wants its room."""
     SHUTDOWN = "shutdown"
     """llmux ends, and ``shutdown.sleep_models`` wants its models asleep."""
 
@@ -56,6 +64,8 @@ class HookCall:
     :param target: the model that is being switched to, or :data:`IDLE`.
     :param reason: the demand behind it.
     :param limit: seconds that it may take, if that is less than its own deadline.
+    :param placement: by resource, how much the model takes where it is, or is to be; ``None`` where
+        nobody knows.
     """
 
     model: str
@@ -64,6 +74,7 @@ class HookCall:
     target: str
     reason: Reason
     limit: float | None = None
+    placement: Mapping[str, float] | None = None
 
 
 @attrs.frozen

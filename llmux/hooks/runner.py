@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from twisted.internet.defer import Deferred, succeed
@@ -24,7 +24,7 @@ Started = Callable[[HookCall, ProcessId, float], None]
 Ended = Callable[[HookCall], None]
 """Takes in that a hook has ended, before anybody else hears of it."""
 
-_RECORDED = (Hook.WAKE, Hook.SLEEP, Hook.KILL)  # the others only look
+_RECORDED = (Hook.WAKE, Hook.SLEEP, Hook.KILL, Hook.STOP)  # the others only look
 
 
 @implementer(IHookRunner)
@@ -40,6 +40,7 @@ class HookRunner:
         with its process, when that is there and the script has not begun yet.  Where processes
         cannot be identified (:mod:`llmux.hooks.identity`) it is not told.
     :param ended: is told when such a hook has ended.
+    :ivar resources: the names of those that the models share, for the scripts' environment.
     """
 
     _log = make_logger()
@@ -52,7 +53,9 @@ class HookRunner:
         state_dir: Path,
         started: Started = lambda call, process, deadline: None,
         ended: Ended = lambda call: None,
+        resources: Iterable[str] = (),
     ) -> None:
+        self.resources = tuple(resources)
         self._processes = processes
         self._clock = clock
         self._models = dict(models)
@@ -95,7 +98,7 @@ class HookRunner:
             directory = model_directory(self._state_dir, call.model)
             output = OutputFile(directory)
             process = HookProcess(self._clock, call, Follower(output), deadline)
-            environment = hook_environment(config, call, deadline, directory)
+            environment = hook_environment(config, call, deadline, directory, self.resources)
             record = (lambda: self._record(process)) if recorded else None
             spawn(self._processes, process, script, environment, output, record)
         except (OSError, ValueError) as error:
@@ -173,6 +176,7 @@ def _script(config: ModelConfig, hook: Hook) -> str | None:
         Hook.ALIVE: config.alive,
         Hook.FREED: config.freed,
         Hook.KILL: config.kill,
+        Hook.STOP: config.stop,
     }
     return scripts[hook]
 
@@ -184,5 +188,6 @@ def _deadline(config: ModelConfig, hook: Hook) -> float:
         Hook.ALIVE: config.alive_timeout_secs,
         Hook.FREED: config.sleep_timeout_secs,
         Hook.KILL: config.sleep_timeout_secs,
+        Hook.STOP: config.sleep_timeout_secs,
     }
     return deadlines[hook]

@@ -13,13 +13,15 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from twisted.internet.interfaces import IReactorProcess
 
+from llmux.amounts import shown
 from llmux.config import ModelConfig
+from llmux.fitting import variables
 from llmux.hooks.contract import HookCall
 from llmux.hooks.output import OutputFile
 from llmux.hooks.process import HookProcess
@@ -87,7 +89,11 @@ def spawn(
 
 
 def hook_environment(
-    config: ModelConfig, call: HookCall, deadline: float, directory: Path
+    config: ModelConfig,
+    call: HookCall,
+    deadline: float,
+    directory: Path,
+    resources: Iterable[str] = (),
 ) -> dict[bytes, bytes]:
     """
     Give a hook's environment: llmux's own, without what is meant for llmux alone, and what a script
@@ -95,6 +101,7 @@ def hook_environment(
 
     :param deadline: seconds that it may take.
     :param directory: the model's own.
+    :param resources: the names of those that the models share.
     """
     told = {
         "LLMUX_MODEL": call.model,
@@ -107,11 +114,22 @@ def hook_environment(
         "LLMUX_DEADLINE": _plain(deadline),
         "LLMUX_STATE_DIR": str(directory),
     }
+    told.update(_placed(call, resources))
     environment = dict(os.environb)
     for name in _NOT_INHERITED:
         environment.pop(name.encode("ascii"), None)
     environment.update((name.encode("ascii"), _encoded(value)) for name, value in told.items())
     return environment
+
+
+def _placed(call: HookCall, resources: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Say where the model is, or is to be, and how much it takes there; nothing if none knows."""
+    names = variables(resources)
+    amounts = call.placement or {}
+    if names:
+        yield "LLMUX_PLACEMENT", ",".join(name for name in names if amounts.get(name, 0.0) > 0)
+    for name, variable in names.items():
+        yield variable, "" if call.placement is None else shown(amounts.get(name, 0.0))
 
 
 def explain(error: OSError | ValueError) -> str:

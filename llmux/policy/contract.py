@@ -28,7 +28,7 @@ class Phase(enum.Enum):
     """At what moment a policy is asked."""
 
     SETTLED = "settled"
-    """No switch is under way: is there to be one?"""
+    """Is there to be a switch, perhaps beside others that are under way elsewhere?"""
     DRAINING = "draining"
     """Models are being drained: shall it go on, to another target, or not at all?"""
     COMMITTING = "committing"
@@ -48,6 +48,9 @@ class WaitingView:
     :param first: the number of the oldest among all arrivals for all models: exact where times tie.
     :param arrivals: the sum of their arrival times.
     :param squares: the sum of the squares of their arrival times.
+    :param rank: how many other models whoever was first would rather have; 0 for one who wants this
+        model and no other.  Who would take any of several models waits for each of them, until one
+        is awake or on its way.
     """
 
     count: int
@@ -55,6 +58,7 @@ class WaitingView:
     first: int
     arrivals: float
     squares: float
+    rank: int = 0
 
 
 @attrs.frozen
@@ -70,7 +74,10 @@ class ModelView:
     :param awake_since: when it became awake, in seconds; meaningless while it is not.
     :param not_before: before this time the switcher will not wake it, or, if it is awake, not put
         it to sleep (cool-down, back-off).
-    :param evicts: who would have to go to make room for it.
+    :param evicts: who would have to go to make room for it, if somebody waits for it; ``None``: it
+        cannot be woken now, for a switch to it is under way, or one that is in its way, or what
+        there is has been promised to others; or, where a switch is asked about, it could not take
+        its target's place, for others would have to go.  Naming it is of no use then.
     """
 
     state: State
@@ -78,7 +85,7 @@ class ModelView:
     leases: int
     awake_since: float
     not_before: float
-    evicts: tuple[str, ...]
+    evicts: tuple[str, ...] | None
 
 
 @attrs.frozen
@@ -89,7 +96,7 @@ class PolicyContext:
     :param now: the time, in seconds of the switcher's clock.
     :param phase: see :class:`Phase`.
     :param models: every model by name, in the order of the configuration.
-    :param target: the model of the switch that is under way, or ``None``.
+    :param target: the model of the switch that is asked about; ``None`` if one is to be chosen.
     :param costs: what sleeping and waking are known to cost; not to be changed.
     """
 
@@ -107,7 +114,7 @@ class PolicyDecision:
 
     :param target: the model to wake, or ``None``: leave things as they are, which during a drain
         calls it off.  So does naming a model that is being drained.
-    :param evict: who has to go, or ``None``: whoever the budget finds cheapest.
+    :param evict: who has to go, as far as that is needed; ``None``: those whose loss costs least.
     :param admit: whether the models that are being drained stay open to new requests.
     :param forced: whether the policy need not be asked again before the switch happens.
     :param ask_at: when to ask again at the latest, in seconds of the context's time.

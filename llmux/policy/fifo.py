@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 from zope.interface import implementer
 
-from llmux.policy.contract import ISwitchPolicy, ModelView, Phase, PolicyContext, PolicyDecision
+from llmux.policy.contract import ISwitchPolicy, ModelView, PolicyContext, PolicyDecision
 from llmux.states import State
+
+_Place = tuple[int, int]  # of a request among all, and of the model among those that would do
 
 
 @implementer(ISwitchPolicy)
@@ -25,17 +27,25 @@ class FifoPolicy:
         asked = {
             name: first
             for name, model in context.models.items()
-            if model.state is not State.AWAKE and (first := _first(model)) is not None
+            if model.state is not State.AWAKE
+            and model.evicts is not None
+            and (first := _first(model)) is not None
         }
-        if not asked:
-            return PolicyDecision()
-        target = min(asked, key=asked.__getitem__)
-        if context.phase is Phase.SETTLED:  # later on, what was begun is not begun anew
-            for name in context.models[target].evicts:
-                earlier = _first(context.models[name])
-                if earlier is not None and earlier < asked[target]:
-                    return PolicyDecision()
-        return PolicyDecision(target=target)
+        for target in sorted(asked, key=asked.__getitem__):
+            # what was begun for good reasons goes on
+            if target == context.target or not self._is_preceded(target, asked, context):
+                return PolicyDecision(target=target)
+        return PolicyDecision()
+
+    def _is_preceded(
+        self, target: str, asked: Mapping[str, _Place], context: PolicyContext
+    ) -> bool:
+        """Tell whether somebody who came earlier waits for one that would have to go."""
+        for name in context.models[target].evicts or ():
+            earlier = _first(context.models[name])
+            if earlier is not None and earlier < asked[target]:
+                return True
+        return False
 
     def arrived(self, model: str, now: float) -> None:
         """Observe nothing."""
@@ -57,6 +67,7 @@ class FifoPolicy:
         """Take nothing back."""
 
 
-def _first(model: ModelView) -> int | None:
-    """Give the number of the request that has waited longest."""
-    return min((waiting.first for waiting in model.waiting.values() if waiting.count), default=None)
+def _first(model: ModelView) -> _Place | None:
+    """Give the place of the request that has waited longest."""
+    places = ((each.first, each.rank) for each in model.waiting.values() if each.count)
+    return min(places, default=None)

@@ -90,6 +90,7 @@ class FakeHookRunner:
     :ivar output: what hooks of the script's print.
     :ivar freed: the models that have a ``freed`` hook.
     :ivar kill: the models that have a ``kill`` hook.
+    :ivar stops: the models that have a ``stop`` hook.
     :ivar stubborn: the models whose hooks do not end when they are stopped, but when the test ends
         them.
     :ivar finishing: what another llmux has left running, in order, for the test to end.
@@ -105,12 +106,18 @@ class FakeHookRunner:
         self.output = ""
         self.freed: set[str] = set()
         self.kill: set[str] = set()
+        self.stops: set[str] = set()
         self.stubborn: set[str] = set()
         self.finishing: list[tuple[Leftover, Deferred[None]]] = []
 
     def has(self, model: str, hook: Hook) -> bool:
         """See :meth:`IHookRunner.has`."""
-        optional = {Hook.ALIVE: self._alive, Hook.FREED: self.freed, Hook.KILL: self.kill}
+        optional = {
+            Hook.ALIVE: self._alive,
+            Hook.FREED: self.freed,
+            Hook.KILL: self.kill,
+            Hook.STOP: self.stops,
+        }
         return hook not in optional or model in optional[hook]
 
     def run(self, call: HookCall) -> Deferred[HookResult]:

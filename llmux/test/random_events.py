@@ -10,33 +10,21 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable
 
 from llmux.lease import Outcome
 from llmux.orders import Kind
-from llmux.test.world import DEFAULTS, World
-
-_Item = TypeVar("_Item")
+from llmux.test.terrain import NAMES, Choices, make_machine, make_slots
+from llmux.test.world import World
 
 _PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 _OUTCOMES = (Outcome.COMPLETE, Outcome.COMPLETE, Outcome.ABORTED, Outcome.FAILED)
 _SETS = ("abcd", "abc", "ab", "acd", "bcd", "a")
 
 
-class Choices(Protocol):
-    """Chooses."""
-
-    def choice(self, options: Sequence[_Item], /) -> _Item:
-        """Choose one of some things."""
-
-
 def make_world(choices: Choices) -> World:
-    """Make a world with random limits."""
-    limits = {
-        name: (choices.choice((None, None, 1, 2)), choices.choice((1000, 3))) for name in DEFAULTS
-    }
-    return World(choices.choice((1, 1, 1, 2)), choices.choice(_SETS[:5]), limits)
+    """Make a world: one of which the configuration knows resources, or one slot."""
+    return World(choices.choice((make_slots, make_machine, make_machine))(choices))
 
 
 def happen(world: World, choices: Choices) -> str:
@@ -57,13 +45,15 @@ def happen(world: World, choices: Choices) -> str:
     rare = choices.choice(range(12))
     if rare == 0:
         possible = [_crash, _wedge, _order, _reload, _restart, _refuse, _refuse, _crash, _close]
+        if not world.terrain.one_slot:
+            possible += [_pin, _reserve, _reserve, _capacity]
+    if world.reservations and choices.choice(range(6)) == 0:
+        possible = [_end_reservation]
     return choices.choice(possible)(world, choices)
 
 
 def _arrive(world: World, choices: Choices) -> str:
-    name = choices.choice(tuple(DEFAULTS))
-    if name not in world.told:
-        name = next(iter(world.told))
+    name = choices.choice((*world.told, *world.sharing))
     count = choices.choice((1, 1, 2, 3))
     for _ in range(count):
         world.arrive(name)
@@ -96,7 +86,7 @@ def _leave(world: World, choices: Choices) -> str:
 
 
 def _refuse(world: World, choices: Choices) -> str:
-    refused = [asker for asker in world.served if asker.model not in world.serving]
+    refused = [asker for asker in world.served if asker.server not in world.serving]
     if not refused:
         return "nobody is refused"
     asker = choices.choice(refused)
@@ -105,25 +95,57 @@ def _refuse(world: World, choices: Choices) -> str:
 
 
 def _crash(world: World, choices: Choices) -> str:
-    name = choices.choice(tuple(DEFAULTS))
+    name = choices.choice(tuple(NAMES))
     world.crash(name)
     return f"{name} crashes"
 
 
 def _wedge(world: World, choices: Choices) -> str:
-    name = choices.choice(tuple(DEFAULTS))
+    name = choices.choice(tuple(NAMES))
     world.wedge(name)
     return f"{name} hangs"
 
 
 def _order(world: World, choices: Choices) -> str:
-    kind, name = choices.choice(tuple(Kind)), choices.choice(tuple(DEFAULTS))
+    kind, name = choices.choice(tuple(Kind)), choices.choice(tuple(NAMES))
     world.order(kind, name)
     return f"an operator wants {name}: {kind.value}"
 
 
+def _pin(world: World, choices: Choices) -> str:
+    name, pinned = choices.choice(tuple(world.told)), choices.choice((True, False, False))
+    world.pin(name, pinned=pinned)
+    return f"{name} is {'pinned' if pinned else 'unpinned'}"
+
+
+def _reserve(world: World, choices: Choices) -> str:
+    resource = choices.choice(tuple(world.capacity))
+    share, ttl = choices.choice((0.25, 0.5, 1.0)), choices.choice((5.0, 60.0))
+    needs = {resource: share * world.capacity[resource]}
+    world.reserve(needs, ttl)
+    return f"somebody asks for {needs}"
+
+
+def _end_reservation(world: World, choices: Choices) -> str:
+    reservation = choices.choice(world.reservations)
+    world.end_reservation(reservation)
+    return f"{reservation.needs} is given back"
+
+
+def _capacity(world: World, choices: Choices) -> str:
+    factor = choices.choice((1.0, 1.0, 1.25))
+    world.capacity = {name: factor * most for name, most in world.terrain.capacity.items()}
+    world.resized = True
+    world.reload("".join(world.told), 1)
+    return f"there is {world.capacity}"
+
+
 def _reload(world: World, choices: Choices) -> str:
-    names, port = choices.choice(_SETS), choices.choice((1, 1, 2))
+    first = world.terrain.names
+    names = choices.choice((first, first, first[:-1] or first, first[1:] or first, NAMES[:6]))
+    if world.terrain.one_slot:
+        names = choices.choice(_SETS)
+    port = choices.choice((1, 1, 2))
     settings = choices.choice(({}, {"settle_secs": 3.0}, {"sleep_timeout_secs": 9.0}))
     world.reload(names, port, **settings)
     return f"the configuration has {names} at {port} with {settings}"
@@ -154,13 +176,15 @@ def all_goes_well(world: World) -> None:
     """
     if world.closing:
         world.restart()
-    for name in world.told:
+    for reservation in tuple(world.reservations):
+        world.end_reservation(reservation)
+    for name in (*world.told, *world.sharing):
         world.arrive(name)
     for _ in range(3000):
         for asker in world.served:
             if asker.lease is None:
                 continue  # it was wanted back when another one was refused
-            if asker.model in world.serving:
+            if asker.server in world.serving:
                 world.finish(asker, Outcome.COMPLETE)
             else:
                 world.refuse(asker)
@@ -171,22 +195,24 @@ def all_goes_well(world: World) -> None:
             world.end_leftover(0)
         world.pass_time(1.0)
         world.check()
-        if not world.waiting and not world.served:
+        if not world.waiting and not world.served and not world.switcher.switches:
             break
     assert not world.waiting, f"rule 6: somebody waits for ever: {world.switcher.states()}"
-    world.pass_time(100)
     for name in world.told:
+        world.pin(name, pinned=False)
+    world.pass_time(100)
+    for name in (*world.told, *world.sharing):
         asker = world.arrive(name)
         for _ in range(300):
             for hook in list(world.hooks.running):
                 if hook in world.hooks.running:
                     world.end_hook(hook, 0)
-            if asker.lease is not None and name not in world.serving:
+            if asker.lease is not None and asker.server not in world.serving:
                 world.refuse(asker)
-            if asker.lease is not None and name in world.serving:
+            if asker.lease is not None and asker.server in world.serving:
                 break
             world.pass_time(1.0)
-        served = asker.lease is not None and name in world.serving
+        served = asker.lease is not None and asker.server in world.serving
         assert served, f"rule 6: {name} cannot be served any more: {asker.error}"
         world.finish(asker, Outcome.COMPLETE)
         world.check()

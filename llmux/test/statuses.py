@@ -21,6 +21,9 @@ MODEL = {
     "backend": str,
     "state": str,
     "since_secs": NUMBER,
+    "pinned": bool,
+    "placement": ({"?": NUMBER}, NONE),
+    "holds": {"?": NUMBER},
     "leases": int,
     "waiters": {"count": int, "oldest_secs": (*NUMBER, NONE), "ages_secs": [NUMBER]},
     "back_off": {"wake_secs": NUMBER, "sleep_secs": NUMBER, "failures": int},
@@ -36,12 +39,23 @@ MODEL = {
 SWITCH = {
     "from": [str],
     "to": (str, NONE),
+    "stops": [str],
+    "reservation": (str, NONE),
     "phase": str,
     "since_secs": NUMBER,
     "phase_since_secs": NUMBER,
     "reason": str,
     "why": str,
     "leases": int,
+}
+RESERVATION = {
+    "id": str,
+    "needs": {"?": NUMBER},
+    "note": str,
+    "ttl_secs": NUMBER,
+    "state": str,
+    "since_secs": NUMBER,
+    "expires_in_secs": (*NUMBER, NONE),
 }
 STATUS = {
     "version": str,
@@ -51,7 +65,10 @@ STATUS = {
     "config": {"path": (str, NONE), "loaded_at": str, "modified": bool},
     "phase": str,
     "models": [MODEL],
+    "resources": [{"name": str, "capacity": NUMBER, "used": NUMBER}],
     "switch": SWITCH,  # or null
+    "switches": [SWITCH],
+    "reservations": [RESERVATION],
     "orders": [{"order": str, "model": str, "waiting_secs": NUMBER}],
     "costs": {"pairs": [{"from": str, "to": str, "secs": NUMBER}]},
 }
@@ -76,6 +93,8 @@ def faults(document: object, shape: Any = STATUS, path: str = "") -> list[str]:
             for fault in faults(item, shape[0], f"{path}[{place}]")
         ]
     allowed = shape if isinstance(shape, tuple) else (shape,)
+    if isinstance(document, dict) and isinstance(allowed[0], dict):
+        return faults(document, allowed[0], path)
     return [] if type(document) in allowed else [f"{path} is {document!r}"]
 
 
@@ -111,6 +130,9 @@ def a_model(name: str, state: str = "asleep", **changes: object) -> dict[str, ob
         "backend": "http://127.0.0.1:8001",
         "state": state,
         "since_secs": 83.0,
+        "pinned": False,
+        "placement": None,
+        "holds": {},
         "leases": 0,
         "waiters": {"count": 0, "oldest_secs": None, "ages_secs": []},
         "back_off": {"wake_secs": 0, "sleep_secs": 0, "failures": 0},
@@ -136,7 +158,10 @@ def a_status(*models: dict[str, object], **changes: object) -> dict[str, object]
         },
         "phase": "serving",
         "models": list(models) or [a_model("a", "awake", leases=2, hooks={"wake": a_hook()})],
+        "resources": [],
         "switch": None,
+        "switches": [],
+        "reservations": [],
         "orders": [],
         "costs": {"pairs": []},
         **changes,
@@ -148,6 +173,8 @@ def a_switch(**changes: object) -> dict[str, object]:
     return {
         "from": ["a"],
         "to": "b",
+        "stops": [],
+        "reservation": None,
         "phase": "draining",
         "since_secs": 3.25,
         "phase_since_secs": 3.25,

@@ -97,7 +97,7 @@ class Bench:
             hooks=self.hooks,
             policy=policy or FifoPolicy(),
             clock=self.clock,
-            budget=Budget(slots),
+            budget=Budget.slots(slots),
             metrics=Metrics([config.name for config in configs], self.registry),
             events=self.events,
             costs=self.costs,

@@ -2,49 +2,72 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from llmux.budget import Budget
+from llmux.budget import ONE_SLOT, SLOT, Budget, Placement, anywhere
 
-models = st.lists(st.sampled_from("abcdefgh"), unique=True)
+amounts = st.dictionaries(st.sampled_from(("gpu0", "gpu1", "ram")), st.floats(0, 1e6), min_size=1)
 
 
 class BudgetTests(SynchronousTestCase):
     def test_one_slot(self) -> None:
-        """Unless told otherwise, one model is awake at a time."""
-        budget = Budget()
-        self.assertEqual([budget.fits(n) for n in (0, 1, 2)], [True, True, False])
-        self.assertEqual(budget.must_go("b", ["a"]), ("a",))
+        """Unless resources are named there is one slot, which every model needs."""
+        self.assertEqual(Budget.of({}).capacity, ONE_SLOT)
+        self.assertEqual(Budget().capacity, {SLOT: 1.0})
+        self.assertEqual(Budget.slots(3).capacity, {SLOT: 3.0})
 
-    def test_room(self) -> None:
-        """Where there is room nobody has to go."""
-        self.assertEqual(Budget().must_go("a", []), ())
-        self.assertEqual(Budget(slots=2).must_go("b", ["a"]), ())
+    def test_resources(self) -> None:
+        """Else there is what is named, and nothing else."""
+        budget = Budget.of({"gpu0": 24.0, "ram": 128.0})
+        self.assertEqual(budget.capacity, {"gpu0": 24.0, "ram": 128.0})
+        self.assertTrue(budget.knows({"gpu0": 99.0}))
+        self.assertFalse(budget.knows({"gpu0": 1.0, SLOT: 1.0}))
 
-    def test_the_target_itself(self) -> None:
-        """A model that holds something already has not to make room for itself."""
-        self.assertEqual(Budget().must_go("a", ["a"]), ())
-        self.assertEqual(Budget().must_go("a", ["a", "b"]), ("b",))
 
-    def test_cheapest_first(self) -> None:
-        """Those go that are cheapest to lose, and no more of them than needed."""
-        self.assertEqual(Budget(slots=3).must_go("d", ["c", "a", "b"]), ("c",))
+class PlacementTests(SynchronousTestCase):
+    def test_one_place(self) -> None:
+        """A model that can only be in one place is known to be there."""
+        self.assertEqual(anywhere(({"gpu0": 20.0},)), Placement({"gpu0": 20.0}))
 
-    def test_no_slot(self) -> None:
-        """A budget in which nothing fits is refused."""
-        self.assertRaises(ValueError, Budget, 0)
+    def test_any_place(self) -> None:
+        """One that can be in several holds the most that it takes in any of them."""
+        somewhere = anywhere(({"gpu0": 20.0, "ram": 1.0}, {"gpu0": 8.0, "gpu1": 20.0}))
+        self.assertEqual(
+            somewhere, Placement({"gpu0": 20.0, "ram": 1.0, "gpu1": 20.0}, known=False)
+        )
 
-    @settings(deadline=None)
-    @given(st.integers(1, 5), st.sampled_from("abcdefgh"), models)
-    def test_makes_room(self, slots: int, target: str, holding: list[str]) -> None:
-        """Once they are gone the target fits; were one of them to stay, it would not."""
-        budget = Budget(slots)
-        gone = budget.must_go(target, holding)
-        staying = {*holding, target} - set(gone)
-        self.assertTrue(budget.fits(len(staying)))
-        self.assertNotIn(target, gone)
-        self.assertEqual(list(gone), [model for model in holding if model != target][: len(gone)])
-        if gone:
-            self.assertFalse(budget.fits(len(staying) + 1))
+    def test_resources(self) -> None:
+        """What it takes nothing of does not count as a place."""
+        self.assertEqual(Placement({"gpu0": 0.0, "gpu1": 1.0}).resources, {"gpu1"})
+
+    @given(st.lists(amounts, min_size=1, max_size=4))
+    def test_highest(self, alternatives: list[dict[str, float]]) -> None:
+        """Wherever it is, what it is taken to hold is enough, and no more than it could need."""
+        held = anywhere(tuple(alternatives)).needs
+        for needs in alternatives:
+            self.assertTrue(all(held[name] >= amount for name, amount in needs.items()))
+        for name, amount in held.items():
+            self.assertIn(amount, [needs.get(name) for needs in alternatives])
+
+    @given(amounts, st.booleans())
+    def test_journal(self, needs: dict[str, float], known: bool) -> None:
+        """It can be written down and read back."""
+        placement = Placement(needs, known)
+        self.assertEqual(Placement.from_json(placement.as_json()), placement)
+
+    def test_nonsense(self) -> None:
+        """What is no placement is refused."""
+        nonsense: tuple[object, ...] = (
+            None,
+            [],
+            {"gpu0": "20"},
+            {"gpu0": -1.0},
+            {"gpu0": True},
+            {1: 2.0},
+        )
+        for needs in nonsense:
+            self.assertRaises(ValueError, Placement.from_json, {"needs": needs, "known": True})
+        self.assertRaises(ValueError, Placement.from_json, {"needs": {}, "known": 1})
+        self.assertRaises(ValueError, Placement.from_json, {"needs": {"a": 1e999}, "known": True})

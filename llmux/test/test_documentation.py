@@ -61,7 +61,9 @@ class ConfigurationPageTests(SynchronousTestCase):
     def test_example(self) -> None:
         """The complete example is taken as it is, and says what it seems to say."""
         config = load(self.example)
-        self.assertEqual(list(config.models), ["qwen3-8b", "gemma-3-12b", "big/llama-70b"])
+        self.assertEqual(
+            list(config.models), ["qwen3-8b", "bge-m3", "gemma-3-12b", "big/llama-70b"]
+        )
         gemma, big = config.models["gemma-3-12b"], config.models["big/llama-70b"]
         self.assertEqual((gemma.max_concurrency, gemma.max_waiting), (8, 200))
         self.assertEqual((big.first_byte_timeout_secs, gemma.first_byte_timeout_secs), (600, 120))
@@ -90,8 +92,10 @@ class ConfigurationPageTests(SynchronousTestCase):
         self.assertIn("origins", document["cors"])
         self.assertIn("listen", document["admin"])
         said = {key for model in document["models"].values() for key in model}
-        hooks = {"alive", "freed", "kill", "adopt"}
-        self.assertLessEqual({"max_concurrency", "url", "port", *hooks}, said)
+        hooks = {"alive", "freed", "kill", "stop", "adopt"}
+        residency = {"needs", "asleep_needs", "pinned", "wake_at_start"}
+        self.assertLessEqual({"max_concurrency", "url", "port", *hooks, *residency}, said)
+        self.assertLessEqual({"resources", "idle_model"}, document.keys())
 
     def test_every_key(self) -> None:
         """Every key has an entry, under its full name."""

@@ -12,12 +12,13 @@ from llmux.budget import Budget
 from llmux.clock import VirtualClock
 from llmux.costs import SwitchCosts
 from llmux.errors import ModelUnavailable, RequestTimedOut, TooManyWaiting
-from llmux.estimate import LONGEST, UNLEARNT, Estimate
+from llmux.estimate import LONGEST, Estimate
 from llmux.outlook import Outlook
 from llmux.states import State
 from llmux.switching import Switch
 from llmux.test.fakes import lease_out, make_model, model_config
 from llmux.test.switching import Bench
+from llmux.worth import UNLEARNT, Worth
 
 SLEEP: Mapping[str, float] = {"a": 3.0, "b": 4.0}
 WAKE: Mapping[str, float] = {"a": 20.0, "b": 30.0}
@@ -237,10 +238,13 @@ class EstimateTests(SynchronousTestCase):
         target, *victims = data.draw(st.permutations("abc"))[: data.draw(st.integers(1, 3))]
         goal = data.draw(st.sampled_from((models[target], None)))
         switch = Switch(goal, tuple(models[name] for name in victims), started=50.0)
+        outlook = Outlook(models, Budget.slots(data.draw(st.integers(1, 3))), Worth(SwitchCosts()))
+        switches: list[Switch] = data.draw(st.sampled_from(([], [switch])))
+        outlook.switches = switches
         estimate = Estimate(
-            Outlook(models, Budget(data.draw(st.integers(1, 3)))),
+            outlook,
             SwitchCosts(data.draw(costs), data.draw(costs), {}, data.draw(costs)),
-            data.draw(st.sampled_from((None, switch))),
+            switches,
             100.0,
         )
         for model in models.values():

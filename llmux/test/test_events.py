@@ -16,7 +16,7 @@ from llmux.logs import format_json
 
 # The events of llmux 2.4.0 and their fields, and behind a + what is added to them here.
 OLD = {
-    "switch_started": "from to",
+    "switch_started": "from to + evicted",
     "model_activated": "model from duration_secs",
     "switch_failed": "model from error",
     "sleep_hook_failed": "model to error",
@@ -25,6 +25,11 @@ OLD = {
     "hook_failed": "model hook exit_code duration_secs stderr + reason how",
 }
 NEW = {
+    "model_spared": "model to",
+    "reservation_asked": "id needs note",
+    "reservation_held": "id duration_secs",
+    "reservation_ended": "id cause",
+    "pin_changed": "model pinned now",
     "hook_stopped": "model hook reason duration_secs",
     "hook_left": "model hook pid",
     "alive_doubted": "model how",
@@ -81,7 +86,12 @@ def end_request(events: Events, model: str, path: str = "/v1/chat/completions") 
 
 def log_everything(events: Events) -> None:
     """Let everything happen once."""
-    events.switch_started("a", "b")
+    events.switch_started("a", "b", ["a"])
+    events.model_spared("a", "b")
+    events.reservation_asked("5f", {"gpu0": 20.0}, "training")
+    events.reservation_held("5f", 12.34567)
+    events.reservation_ended("5f", "it was given back")
+    events.pin_changed("a", True)
     events.model_activated("b", "a", 41.23456)
     events.switch_failed("b", "a", "the wake hook exited with status 1")
     events.sleep_hook_failed("a", "b", "the sleep hook exited with status 1")
@@ -147,7 +157,12 @@ class EventsTests(SynchronousTestCase):
     def test_values(self) -> None:
         """The fields hold what happened; seconds are rounded to milliseconds."""
         expected: dict[str, dict[str, object]] = {
-            "switch_started": {"from": "a", "to": "b"},
+            "switch_started": {"from": "a", "to": "b", "evicted": ["a"]},
+            "model_spared": {"model": "a", "to": "b"},
+            "reservation_asked": {"id": "5f", "needs": {"gpu0": 20.0}, "note": "training"},
+            "reservation_held": {"id": "5f", "duration_secs": 12.346},
+            "reservation_ended": {"id": "5f", "cause": "it was given back"},
+            "pin_changed": {"model": "a", "pinned": True, "now": "is to"},
             "model_activated": {"model": "b", "from": "a", "duration_secs": 41.235},
             "switch_failed": {
                 "model": "b", "from": "a", "error": "the wake hook exited with status 1",
@@ -237,6 +252,11 @@ class EventsTests(SynchronousTestCase):
             said,
             {
                 "switch_started": "switching from a to b",
+                "model_spared": "a stays: there is room for b without that",
+                "reservation_asked": "reservation 5f asks for {'gpu0': 20.0}",
+                "reservation_held": "reservation 5f holds its room, after 12.346 s",
+                "reservation_ended": "reservation 5f has ended: it was given back",
+                "pin_changed": "a is to stay, whoever waits",
                 "model_activated": "b is awake, 41.235 s after the switch from a began",
                 "switch_failed": "the switch from a to b failed: the wake hook exited with"
                 " status 1",

@@ -99,7 +99,7 @@ class GateTests(ProcessTests):
         results = [await runner.run(call(hook)) for hook in Hook]
         self.assertTrue(all(result.success for result in results))
         told = [each[1] for each in self.told if each[0] == "started"]
-        self.assertEqual(told, [Hook.WAKE, Hook.SLEEP, Hook.KILL])
+        self.assertEqual(told, [Hook.WAKE, Hook.SLEEP, Hook.KILL, Hook.STOP])
         self.assertEqual(len(self.told), 6)
 
     async def test_killed_before_the_script(self) -> None:

@@ -20,22 +20,26 @@ LONGEST = 350  # lines of a module
 # one room; a package stands for all modules in it that have no place of their own.
 LAYERS = (
     # words and rules: no I/O, no time
-    ("_version", "backoff", "clock", "costs", "errors", "headers", "lease", "states"),
+    (
+        "_version", "amounts", "backoff", "clock", "costs", "demand", "errors", "headers", "lease",
+        "states",
+    ),
     # what each can be had alone
     (
-        "budget", "descriptors", "document", "envelope", "events", "hooks.contract", "hooks.output",
-        "lock", "logs", "metrics", "operator", "policy", "signals", "statedir",
+        "alarm", "budget", "descriptors", "document", "envelope", "events", "eviction",
+        "hooks.contract", "hooks.output", "lock", "logs", "metrics", "operator", "policy",
+        "reservation", "signals", "statedir",
     ),
     # what the user says, and what a restart must know
-    ("addresses config readers schema settings", "journal"),
+    ("addresses config fitting readers schema settings", "journal"),
     # HTTP as it comes in
     ("server", "listening systemd"),
     # one model
-    ("lifecycle orders outlook admission waiting",),
+    ("lifecycle orders outlook admission waiting sharing worth room",),
     # the three that act: on models, on processes, on sockets
     (
         "switcher conductor agenda switching sleeping waking health recovery roster closing"
-        " hookruns estimate census reporting",
+        " hookruns estimate census reporting residency deliberation completion door reserving",
         "hooks", "proxy",
     ),
     # HTTP

@@ -34,6 +34,7 @@ class StatusTests(SynchronousTestCase):
         status = Status(self.bench.switcher, self.bench.clock.seconds())
         self.assertEqual(faults(status.models(), [MODEL], "models"), [])
         self.assertEqual(faults(status.switch(), SWITCH, "switch"), [])
+        self.assertEqual(faults(status.switches(), [SWITCH], "switches"), [])
         self.assertEqual(faults(status.orders(), STATUS["orders"], "orders"), [])
         self.assertEqual(faults(status.pairs(), STATUS["costs"]["pairs"], "pairs"), [])  # type: ignore[index]  # a mapping
         return status

@@ -25,18 +25,22 @@ from llmux.policy import (
 )
 from llmux.states import State
 from llmux.test.fakes import lease_out, make_model
+from llmux.worth import Worth
 
 NOBODY: dict[str, int] = {}
 
 
 def view(
-    waiting: dict[str, int], state: State = State.ASLEEP, evicts: tuple[str, ...] = ()
+    waiting: dict[str, int],
+    state: State = State.ASLEEP,
+    evicts: tuple[str, ...] | None = (),
+    rank: int = 0,
 ) -> ModelView:
     """Make a model for whom, by class, the first of some requests had this number."""
     return ModelView(
         state=state,
         waiting={
-            kind: WaitingView(count=1, oldest=0.0, first=first, arrivals=0.0, squares=0.0)
+            kind: WaitingView(1, oldest=0.0, first=first, arrivals=0.0, squares=0.0, rank=rank)
             for kind, first in waiting.items()
         },
         leases=0,
@@ -137,6 +141,28 @@ class FifoPolicyTests(SynchronousTestCase):
             decision = FifoPolicy().decide(context(models, phase, "b"))
             self.assertEqual(decision.target, "b", phase)
 
+    def test_cannot_come(self) -> None:
+        """A model that cannot be woken now is passed over, and the next one in the line comes."""
+        models = {"a": view({INTERACTIVE: 1}, evicts=None), "b": view({INTERACTIVE: 2})}
+        self.assertEqual(self.decide(models).target, "b")
+        self.assertIsNone(self.decide({"a": models["a"]}).target)
+
+    def test_next_in_line(self) -> None:
+        """While who came earlier is served by one that would have to go, another model can come."""
+        models = {
+            "a": view({INTERACTIVE: 1}, State.AWAKE),
+            "b": view({INTERACTIVE: 2}, evicts=("a",)),
+            "c": view({INTERACTIVE: 3}),
+        }
+        self.assertEqual(self.decide(models).target, "c")
+
+    def test_any_of_several(self) -> None:
+        """Of models any of which would do, the one that is liked best comes."""
+        models = {name: view({INTERACTIVE: 4}, rank=rank) for name, rank in (("a", 1), ("b", 0))}
+        self.assertEqual(self.decide(models).target, "b")
+        models["b"] = view({INTERACTIVE: 4}, evicts=None)
+        self.assertEqual(self.decide(models).target, "a")
+
     def test_draining(self) -> None:
         """A model that is being drained can be wanted like any other."""
         for state in set(State) - {State.AWAKE}:
@@ -172,11 +198,12 @@ class OutlookTests(SynchronousTestCase):
 
     def outlook(self, slots: int = 1) -> Outlook:
         """Look at them."""
-        return Outlook(self.models, Budget(slots))
+        return Outlook(self.models, Budget.slots(slots), Worth(SwitchCosts()))
 
     def shown(self, slots: int = 1) -> PolicyContext:
         """Show them to a policy at 7 seconds."""
-        return self.outlook(slots).context(7.0, Phase.DRAINING, "b", SwitchCosts(wake={"a": 3.0}))
+        costs = SwitchCosts(wake={"a": 3.0})
+        return self.outlook(slots).context(7.0, Phase.SETTLED, costs)
 
     def hold(self, name: str, state: State, since: float = 0.0, leases: int = 0) -> Model:
         """Let a model be in a state."""
@@ -189,15 +216,16 @@ class OutlookTests(SynchronousTestCase):
         self, target: str, wanted: tuple[str, ...] | None = None, slots: int = 1
     ) -> list[str]:
         """Say who has to go for a model."""
-        victims = self.outlook(slots).victims(self.models[target], wanted)
-        return [victim.name for victim in victims]
+        plan = self.outlook(slots).plan(self.models[target], 500.0, wanted)
+        assert plan is not None
+        return [victim.name for victim in plan.victims]
 
     def test_context(self) -> None:
         """A policy sees the time, the phase, the target, the costs and every model in order."""
         self.hold("b", State.AWAKE, leases=2).awake_since = 5.0
         self.models["a"].waiting.add(4)
         shown = self.shown()
-        self.assertEqual((shown.now, shown.phase, shown.target), (7.0, Phase.DRAINING, "b"))
+        self.assertEqual((shown.now, shown.phase, shown.target), (7.0, Phase.SETTLED, None))
         self.assertEqual(shown.costs.wake, {"a": 3.0})
         self.assertEqual(list(shown.models), ["a", "b", "c"])
         a, b = shown.models["a"], shown.models["b"]
@@ -205,15 +233,18 @@ class OutlookTests(SynchronousTestCase):
         self.assertEqual((b.state, b.waiting, b.leases, b.awake_since), (State.AWAKE, {}, 2, 5.0))
 
     def test_evicts(self) -> None:
-        """It sees for every model who would have to go; for one that is awake, nobody."""
+        """It sees who would have to go for those that are waited for, if they are not awake."""
         self.hold("a", State.AWAKE)
         self.hold("b", State.UNKNOWN)
+        for number, model in enumerate(self.models.values()):
+            model.waiting.add(number)
         shown = self.shown()
-        got = {name: model.evicts for name, model in shown.models.items()}
-        self.assertEqual(got, {"a": (), "b": ("a",), "c": ("b", "a")})
+        got = {name: set(model.evicts or ()) for name, model in shown.models.items()}
+        self.assertEqual(got, {"a": set(), "b": {"a"}, "c": {"a", "b"}})
 
     def test_cheapest(self) -> None:
         """Unless the policy says who, those go that nobody knows about, then the idlest."""
+        self.models["b"].asked = 1
         self.hold("a", State.AWAKE, since=1.0, leases=1)
         self.hold("b", State.AWAKE, since=2.0)
         self.assertEqual(self.names("c", slots=2), ["b"])
@@ -221,15 +252,15 @@ class OutlookTests(SynchronousTestCase):
         self.assertEqual(self.names("c", slots=2), ["a"])
         self.hold("b", State.UNKNOWN, since=2.0, leases=5)
         self.assertEqual(self.names("c", slots=2), ["b"])
-        self.assertEqual(self.names("c"), ["b", "a"])
+        self.assertEqual(self.names("c"), ["a", "b"])
         self.assertEqual(self.names("c", slots=3), [])
 
     def test_the_policy_says_who(self) -> None:
-        """Whom the policy names goes, if that makes room; else the cheapest do."""
+        """Whom the policy names goes, as far as needed; if that makes no room, the cheapest do."""
         self.hold("a", State.AWAKE, since=1.0)
         self.hold("b", State.AWAKE, since=2.0)
         self.assertEqual(self.names("c", ("b",), slots=2), ["b"])
-        self.assertEqual(self.names("c", ("a", "b"), slots=2), ["a", "b"])
+        self.assertEqual(self.names("c", ("b", "a"), slots=2), ["b"], "no more than needed")
         self.assertEqual(self.names("c", ("b", "c", "x"), slots=2), ["b"])
         self.assertEqual(self.names("c", (), slots=2), ["a"])
         self.assertEqual(self.names("c", ("b",), slots=1), ["a", "b"])

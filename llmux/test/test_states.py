@@ -13,11 +13,12 @@ from llmux.test import fakes
 
 # Every step there is; all others are refused.
 STEPS = """\
-asleep    waking unknown
+asleep    waking unknown stopped
+stopped   waking unknown asleep
 waking    awake sleeping
 awake     draining
 draining  awake sleeping
-sleeping  asleep awake unknown
+sleeping  asleep awake unknown stopped
 unknown   sleeping waking awake
 """
 
@@ -40,12 +41,13 @@ def make_model(state: State = State.ASLEEP, *, max_concurrency: int | None = Non
 
 class StateTests(SynchronousTestCase):
     def test_holds(self) -> None:
-        """A model holds its resources in every state but asleep."""
-        self.assertEqual({state for state in State if not state.holds}, {State.ASLEEP})
+        """A model takes what it needs in every state but asleep and stopped."""
+        resting = {State.ASLEEP, State.STOPPED}
+        self.assertEqual({state for state in State if not state.holds}, resting)
 
     def test_names(self) -> None:
         """The states are called as in the documentation."""
-        names = {"asleep", "waking", "awake", "draining", "sleeping", "unknown"}
+        names = {"asleep", "stopped", "waking", "awake", "draining", "sleeping", "unknown"}
         self.assertEqual({state.value for state in State}, names)
 
     def test_transitions(self) -> None:

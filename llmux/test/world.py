@@ -10,12 +10,12 @@ that fools itself does not fool the test.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from functools import partial
 
 import attrs
 from twisted.internet.defer import Deferred
 
+from llmux.amounts import Amounts, add, fits, minus
 from llmux.budget import Budget
 from llmux.clock import VirtualClock
 from llmux.config import Backend, ModelConfig
@@ -28,30 +28,16 @@ from llmux.lease import Lease, Outcome, Revocation
 from llmux.metrics import Metrics
 from llmux.orders import Kind
 from llmux.policy import FifoPolicy
+from llmux.reservation import Reservation, ReservationRefused
 from llmux.states import State
 from llmux.switcher import Switcher
 from llmux.switching import LETTING_GO
-from llmux.test.fakes import FakeHookRunner, RunningHook, model_config
+from llmux.test.fakes import FakeHookRunner, RunningHook
 from llmux.test.switching import RecordedEvents
+from llmux.test.terrain import NAMES, TIMEOUT, Terrain
 
-TIMEOUT = 30.0
-"""Seconds that a request for c may wait."""
-
-COOL = 20.0
-"""Seconds that a stays awake at least."""
-
-DRAIN = 40.0
-"""Seconds after which requests that hold up a switch are cut, at a and at d."""
-
-DEFAULTS: dict[str, dict[str, object]] = {
-    "a": {"min_active_secs": COOL, "alive": "alive a", "drain_timeout_secs": DRAIN},
-    "b": {"drain_before_switch": False, "kill": "kill b"},
-    "c": {"request_timeout_secs": TIMEOUT, "alive": "alive c", "settle_secs": 0.0},
-    "d": {"freed": "freed d", "drain_timeout_secs": DRAIN, "alive_interval_secs": None},
-}
-"""Models that differ in all that makes a difference; a configuration has some of them."""
-
-_JOURNALED = (Hook.WAKE, Hook.SLEEP, Hook.KILL)
+_JOURNALED = (Hook.WAKE, Hook.SLEEP, Hook.KILL, Hook.STOP)
+_UNASKED = (Reason.REQUEST, Reason.IDLE, Reason.PRELOAD, Reason.RESERVATION)
 
 
 @attrs.define(eq=False)
@@ -60,6 +46,7 @@ class Asker:
     A request.
 
     :ivar model: the name that it has.
+    :ivar server: the model that serves it, or did last.
     :ivar asked_at: when it came.
     :ivar waiting: what the switcher gave it.
     :ivar lease: its lease, while it is held.
@@ -79,18 +66,21 @@ class Asker:
     revoked_at: float | None = None
     tries: int = 0
     prompt: bool = False
+    server: str = ""
 
 
 class CountedMetrics(Metrics):
     """
     Metrics whose gauges can be read at no cost.
 
+    :param world: which sees leases when they are given.
     :ivar depth: by model, how many requests wait.
     :ivar in_flight: by model, how many leases are held.
     """
 
-    def __init__(self) -> None:
-        super().__init__(DEFAULTS)
+    def __init__(self, world: World) -> None:
+        super().__init__(NAMES)
+        self._world = world
         self.depth: Counter[str] = Counter()
         self.in_flight: Counter[str] = Counter()
 
@@ -107,6 +97,7 @@ class CountedMetrics(Metrics):
     def lease_granted(self, model: str, waited: float | None) -> None:
         """See :meth:`Metrics.lease_granted`."""
         super().lease_granted(model, waited)
+        self._world.lease_given(model)
         self.in_flight[model] += 1
 
     def lease_released(self, model: str) -> None:
@@ -125,7 +116,7 @@ class WorldHooks(FakeHookRunner):
     def __init__(self, world: World) -> None:
         super().__init__(world.clock)
         self.world = world
-        self.stubborn = set(DEFAULTS)  # what is stopped ends when it does, as in reality
+        self.stubborn = set(NAMES)  # what is stopped ends when it does, as in reality
 
     def has(self, model: str, hook: Hook) -> bool:
         """See :meth:`IHookRunner.has`."""
@@ -148,52 +139,47 @@ class World:
     """
     Everything outside of the switcher.
 
-    :param slots: how many models may be awake at once.
-    :param names: the models that the first configuration has, of :data:`DEFAULTS`.
-    :param limits: by model, how many requests may be served and how many may wait.
+    :param terrain: the machine and its models.
     :ivar breaches: the rules that did not hold.
-    :ivar memory: the models that really take up memory, or may.
-    :ivar serving: those of them that can serve, and whose ``alive`` says so.
+    :ivar memory: by model, what it really takes while it is not asleep, or may take.
+    :ivar resting: by model, what it takes whether it is asleep or not.
+    :ivar serving: the models that can serve, and whose ``alive`` says so.
+    :ivar pins: what an operator has said of models since the configuration has.
+    :ivar reservations: those that were asked for and have not ended.
     """
 
-    def __init__(
-        self, slots: int, names: str, limits: Mapping[str, tuple[int | None, int]]
-    ) -> None:
-        self.slots = slots
-        self.limits = limits
+    def __init__(self, terrain: Terrain) -> None:
+        self.terrain = terrain
+        self.capacity = dict(terrain.capacity)
         self.clock = VirtualClock()
         self.clock.advance(1000)
         self.breaches: list[str] = []
-        self.memory: set[str] = set()
+        self.memory: dict[str, Amounts] = {}
+        self.resting: dict[str, Amounts] = {}
         self.serving: set[str] = set()
         self.askers: list[Asker] = []
         self.configs: dict[str, ModelConfig] = {}
-        self.told: dict[str, ModelConfig] = {name: self.config(name) for name in names}
+        self.told = terrain.configs(terrain.names)
+        self.sharing = terrain.sharing(terrain.names)
         self.configs.update(self.told)
         self.woken_at: dict[str, float] = {}
         self.settled_at: dict[str, float] = {}
         self.failed_wake_at: dict[str, float] = {}
+        self.used_at: dict[str, float] = {}
+        self.pins: dict[str, bool] = {}
         self.ordered: list[tuple[Kind, str]] = []
+        self.reservations: list[Reservation] = []
         self.closing = False
+        self.resized = False
         self._arrivals = 0
         self._left: list[RunningHook] = []
         self.begin(Memory())
-
-    def config(self, name: str, port: int = 1, **settings: object) -> ModelConfig:
-        """Make the configuration of a model."""
-        places, seats = self.limits.get(name, (None, 1000))
-        return model_config(
-            name,
-            max_concurrency=places,
-            max_waiting=seats,
-            **{"backend": Backend("127.0.0.1", port), **DEFAULTS[name], **settings},
-        )
 
     def begin(self, memory: Memory) -> None:
         """Start a switcher that knows what the one before has left."""
         self.hooks = WorldHooks(self)
         self.events = RecordedEvents()
-        self.metrics = CountedMetrics()
+        self.metrics = CountedMetrics(self)
         self.records: dict[str, ModelRecord] = dict(memory.models)
         self.ordered = []
         self.switcher = Switcher(
@@ -201,17 +187,25 @@ class World:
             hooks=self.hooks,
             policy=FifoPolicy(),
             clock=self.clock,
-            budget=Budget(self.slots),
+            budget=Budget(self.capacity),
             metrics=self.metrics,
             events=self.events,
             costs=SwitchCosts(),
             configured=partial(self._configured, self.hooks),
             forgotten=partial(self._forgotten, self.hooks),
             remember=partial(self._note, self.hooks),
+            shared=self.sharing,
+            idle_model=self._idle_model(),
         )
         self.configs = {**self.configs, **self.told}
         started = self.switcher.start(memory)
         started.addErrback(self._failed, self.switcher)
+        self.reservations = list(self.switcher.reservations.all.values())
+        for name in [name for name in self.resting if name not in self.switcher.models]:
+            del self.resting[name]  # nobody can make it give that back any more
+
+    def _idle_model(self) -> str | None:
+        return self.terrain.idle_model if self.terrain.idle_model in self.told else None
 
     # What can happen.
 
@@ -221,7 +215,11 @@ class World:
         asker = Asker(name, self.clock.seconds(), prompt=self._arrivals % 3 == 0)
         waiting = self.depth(name)
         self._wait(asker, self.switcher.acquire(name))
-        if isinstance(asker.error, TooManyWaiting) and waiting < self.limits[name][1]:
+        members = self.sharing.get(name, (name,))
+        most = min(
+            (self.told[each].max_waiting for each in members if each in self.told), default=0
+        )
+        if isinstance(asker.error, TooManyWaiting) and waiting < most:
             self.breaches.append(f"{name}: too many, with {waiting} waiting")
         if not asker.error:
             self.askers.append(asker)
@@ -239,9 +237,10 @@ class World:
         self.askers.remove(asker)
         assert lease is not None
         if outcome is Outcome.ABORTED:
-            settle = self.configs[asker.model].settle_secs
-            settled = max(self.settled_at.get(asker.model, 0.0), self.clock.seconds() + settle)
-            self.settled_at[asker.model] = settled
+            settle = self.configs[asker.server].settle_secs
+            settled = max(self.settled_at.get(asker.server, 0.0), self.clock.seconds() + settle)
+            self.settled_at[asker.server] = settled
+        self.used_at[asker.server] = self.clock.seconds()
         lease.release(outcome)
 
     def refuse(self, asker: Asker) -> None:
@@ -262,18 +261,19 @@ class World:
         elif hook.call.hook is Hook.ALIVE:
             alive = model in self.serving
             if not alive and hook.call.reason is Reason.SLEEP_FAILED:
-                self.memory.discard(model)  # alive decides; here it never lies
+                self.memory.pop(model, None)  # alive decides; here it never lies
             hook.exit(0 if alive else 1)
         elif hook.call.hook is Hook.FREED:
             if outcome == 0 and model not in self.serving:
-                self.memory.discard(model)
+                self.memory.pop(model, None)
             hook.exit(1 if model in self.memory else 0)
         else:
             hook.exit(outcome)
 
     def crash(self, name: str) -> None:
         """Let an engine die; its memory is free."""
-        self.memory.discard(name)
+        self.memory.pop(name, None)
+        self.resting.pop(name, None)
         self.serving.discard(name)
         self.woken_at.pop(name, None)
 
@@ -289,10 +289,48 @@ class World:
         ordered = self.ordered
         self.switcher.order(kind, name).addBoth(lambda _: ordered.remove((kind, name)))
 
+    def pin(self, name: str, *, pinned: bool) -> None:
+        """Let an operator pin a model, or say that it need not stay."""
+        if name in self.switcher.models and self.switcher.phase == "serving":
+            self.pins[name] = pinned
+            self.switcher.pin(name, pinned)
+
+    def reserve(self, needs: Amounts, ttl: float) -> None:
+        """Let somebody who is no model ask for room."""
+        try:
+            reservation = self.switcher.reservations.make(needs, ttl)
+        except ReservationRefused:
+            return
+        self.reservations.append(reservation)
+        hooks = self.hooks
+        reservation.granted.addCallbacks(
+            lambda _: self._reserved(reservation, hooks),
+            lambda _: self.reservations.remove(reservation) if hooks is self.hooks else None,
+        )
+
+    def end_reservation(self, reservation: Reservation) -> None:
+        """Let it be given back, or withdrawn while it waits."""
+        if reservation.id not in self.switcher.reservations.all:
+            if reservation in self.reservations:
+                self.reservations.remove(reservation)
+        elif reservation.held:
+            self.reservations.remove(reservation)
+            self.switcher.reservations.give_back(reservation.id)
+        else:
+            reservation.granted.cancel()
+
     def reload(self, names: str, port: int, **settings: object) -> None:
         """Let the configuration change."""
-        self.told = {name: self.config(name, port, **settings) for name in names}
-        reloaded = self.switcher.reconfigure(self.told)
+        before = {name: config.pinned for name, config in self.told.items()}
+        backend = Backend("127.0.0.1", port)
+        self.told = self.terrain.configs(names, backend=backend, **settings)
+        self.sharing = self.terrain.sharing(names)
+        for name, config in self.told.items():
+            if before.get(name, config.pinned) is not config.pinned:
+                self.pins.pop(name, None)
+        reloaded = self.switcher.reconfigure(
+            self.told, Budget(self.capacity), self.sharing, self._idle_model()
+        )
         reloaded.addErrback(self._failed, self.switcher)
 
     def close(self, *, sleep_models: bool) -> None:
@@ -317,7 +355,9 @@ class World:
         self.woken_at.clear()
         self.settled_at.clear()
         self.failed_wake_at.clear()
-        self.begin(Memory(models=self.records, hooks=tuple(leftovers)))
+        kept = self.switcher.reservations.records()
+        self.used_at.clear()
+        self.begin(Memory(models=self.records, hooks=tuple(leftovers), reservations=kept))
 
     def end_leftover(self, outcome: int) -> None:
         """Let a hook end that another llmux has left running."""
@@ -359,6 +399,12 @@ class World:
 
     # What the switcher makes of it.
 
+    def lease_given(self, name: str) -> None:
+        """Hold the first rule against a lease in the moment in which it is given."""
+        state = self.switcher.states()[name]
+        if state is not State.AWAKE:
+            self.breaches.append(f"rule 1: a lease for {name}, which is {state.value}")
+
     def hook_starts(self, call: HookCall) -> None:
         """Hold the rules about hooks against one that starts."""
         now, name = self.clock.seconds(), call.model
@@ -369,19 +415,24 @@ class World:
         running = [hook.call for hook in (*self.hooks.running, *self._left)]
         if any(other.model == name for other in running):
             breach(f"two hooks of {name} at once: {call} beside {running}")
+        if call.hook is Hook.STOP and name in self.memory:
+            breach(f"{name} is stopped, and does not sleep")
         if call.hook in (Hook.SLEEP, Hook.KILL):
             self._check_leases(call, now)
+            if call.reason in _UNASKED and self._is_pinned(name) and name in self.woken_at:
+                breach(f"{name} is pinned, and put to sleep: {call}")
             self.woken_at.pop(name, None)  # whatever comes of it, its cool-down is over
         if call.hook is Hook.WAKE:
-            if len(self.memory - {name}) >= self.slots:
-                breach(f"rule 3: {name} is woken beside {self.memory}")
+            self._check_room(call)
             if self.hooks.finishing or self.switcher.phase == "starting":
                 breach(f"{name} is woken before anybody knows what is awake")
             failed_at = self.failed_wake_at.get(name)
             hasty = failed_at is not None and now < failed_at + 2.0
             if hasty and call.reason is not Reason.OPERATOR:
                 breach(f"{name} is woken again at once after a wake that failed")
-            self.memory.add(name)  # from now on, however it ends
+            # from now on, however it ends; what is somewhere already stays there
+            self.memory.setdefault(name, call.placement or {})
+            self.resting[name] = self.configs[name].asleep_needs
         if not self._is_wanted(call):
             breach(f"rule 5: nobody wants {call}")
 
@@ -400,11 +451,46 @@ class World:
         ):
             self.serving.discard(name)
             if not self.hooks.has(name, Hook.FREED):  # else it takes a while
-                self.memory.discard(name)
+                self.memory.pop(name, None)
+        if call.hook in (Hook.STOP, Hook.KILL) and result.success:
+            self.resting.pop(name, None)
+
+    def _is_pinned(self, name: str) -> bool:
+        model = self.switcher.models[name]
+        return self.pins.get(name, self.configs[name].pinned) and not model.moving
+
+    def _taken(self, but: str = "") -> Amounts:
+        """Say what is really taken, and reserved, of each resource."""
+        return add(
+            *(taken for name, taken in self.memory.items() if name != but),
+            *(taken for name, taken in self.resting.items() if name != but),
+            *(each.needs for each in self.reservations if self._holds(each)),
+        )
+
+    def _holds(self, reservation: Reservation) -> bool:
+        ends = reservation.expires_at
+        return ends is not None and ends > self.clock.seconds() + 1e-6
+
+    def _check_room(self, call: HookCall) -> None:
+        placement = self.memory.get(call.model, call.placement or {})
+        needs = add(placement, self.configs[call.model].asleep_needs)
+        room = minus(self.capacity, self._taken(but=call.model))
+        if not fits(needs, room):
+            self.breaches.append(
+                f"rule 3: {call.model} is woken with {needs}, and there is {room}:"
+                f" {self.memory} {self.resting}"
+            )
+
+    def _reserved(self, reservation: Reservation, hooks: WorldHooks) -> None:
+        if hooks is not self.hooks:
+            return
+        taken = {name: self._taken().get(name, 0.0) for name in reservation.needs}
+        if not fits(taken, self.capacity):
+            self.breaches.append(f"rule 3: {reservation} holds what is not free: {self._taken()}")
 
     def _check_leases(self, call: HookCall, now: float) -> None:
         name, config = call.model, self.configs[call.model]
-        held = [asker for asker in self.served if asker.model == name]
+        held = [asker for asker in self.served if asker.server == name]
         if call.reason in (Reason.SLEEP_FAILED, Reason.WAKE_FAILED):
             return  # it has begun to go already, or was never awake
         if config.drain_before_switch:
@@ -414,7 +500,7 @@ class World:
             ]
             if not all(late):
                 self.breaches.append(f"rule 2: {call} with {len(held)} requests in flight")
-            if not held and now < self.settled_at.get(name, 0.0):
+            if not held and now < self.settled_at.get(name, 0.0) - 1e-6:
                 self.breaches.append(f"rule 2: {call} while it may still be aborting")
         if call.reason is Reason.REQUEST and now < self.woken_at.get(name, 0.0) + (
             config.min_active_secs
@@ -423,12 +509,20 @@ class World:
 
     def _is_wanted(self, call: HookCall) -> bool:
         """Tell whether a hook has a demand that there really is."""
-        name, reason, switch = call.model, call.reason, self.switcher.switch
+        name, reason, switches = call.model, call.reason, self.switcher.switches
         if call.hook in (Hook.ALIVE, Hook.FREED):
             return True
         if reason is Reason.REQUEST:
             began = call.hook is Hook.SLEEP or call.source == "idle"
-            return not began or self.depth(call.target) > 0
+            shared = [each for each, members in self.sharing.items() if call.target in members]
+            return not began or any(self.depth(each) > 0 for each in (call.target, *shared))
+        if reason is Reason.PRELOAD:
+            return call.source == "idle"
+        if reason is Reason.IDLE:
+            return self._is_quiet(call)
+        if reason is Reason.RESERVATION:
+            asked = self.switcher.reservations.all.values()
+            return any(not reservation.held for reservation in asked)
         if reason is Reason.OPERATOR:
             return any(wanted == name for _, wanted in self.ordered) or call.target != "idle"
         if reason is Reason.CONFIG:
@@ -437,10 +531,19 @@ class World:
         if reason is Reason.BACKEND_DOWN:
             return any(event["model"] == name for event in self.events.named("model_down"))
         if reason in (Reason.SLEEP_FAILED, Reason.WAKE_FAILED):
-            return switch is not None or self.closing
+            return bool(switches) or self.closing
         if reason is Reason.START:
-            return sum(state.holds for state in self.switcher.states().values()) > self.slots
+            return not fits(self.switcher.used(), self.capacity)
         return reason is Reason.SHUTDOWN and self.closing
+
+    def _is_quiet(self, call: HookCall) -> bool:
+        """Tell whether the model of a hook, or every one, has been left in peace."""
+        if call.target != "idle":
+            return call.hook is not Hook.SLEEP or not self.served
+        busy = [asker for asker in self.served if asker.server == call.model]
+        since = self.used_at.get(call.model, 0.0)
+        rest = self.configs[call.model].idle_sleep_secs or 0.0
+        return not busy and self.clock.seconds() >= since + rest - 1e-6
 
     def _wait(self, asker: Asker, waiting: Deferred[Lease]) -> None:
         asker.waiting = waiting
@@ -450,9 +553,9 @@ class World:
         asker.endings += 1
         asker.tries += 1
         asker.lease = lease
-        state = self.switcher.states()[asker.model]
-        if state is not State.AWAKE:
-            self.breaches.append(f"rule 1: a lease for {asker.model}, which is {state.value}")
+        asker.server = lease.model
+        if lease.model not in self.sharing.get(asker.model, (asker.model,)):
+            self.breaches.append(f"{asker.model} is served by {lease.model}")
         for earlier in self.askers:
             if earlier is asker:
                 break
@@ -482,6 +585,8 @@ class World:
             self.configs.pop(name, None)
             self.records.pop(name, None)
             self.failed_wake_at.pop(name, None)
+            self.pins.pop(name, None)
+            self.resting.pop(name, None)  # nobody can make it give that back any more
 
     def _note(self, hooks: WorldHooks) -> None:
         if hooks is self.hooks:
@@ -505,17 +610,22 @@ class World:
         found = {event["model"] for event in self.events.named("model_found")}
         holding = [name for name, state in states.items() if state.holds]
         if switcher.phase == "serving":
-            too_many = [name for name in holding if name not in found]
-            assert len(too_many) <= self.slots, f"rule 3: {states}"
-            unseen = self.memory - set(holding) - {hook.call.model for hook in self._left}
-            assert not unseen - (set(DEFAULTS) - set(states)), f"rule 3: {unseen} lost: {states}"
+            surplus = fits(switcher.used(), self.capacity)
+            assert found or surplus or self.resized, f"rule 3: {states} {switcher.used()}"
+            left = {hook.call.model for hook in self._left}
+            unseen = set(self.memory) - set(holding) - left
+            assert not unseen - (set(NAMES) - set(states)), f"rule 3: {unseen} lost: {states}"
+            known = [name for name, model in switcher.models.items() if model.state.holds]
+            for name in {*known} & {*self.memory} - {*found} - left:
+                holds = switcher.models[name].holds
+                assert fits(self.memory[name], holds), f"rule 3: {name} holds only {holds}"
         for asker in self.askers:
             assert asker.endings <= 1, "rule 4: told two things"
             if asker.model == "c" and not asker.endings:
                 assert now - asker.asked_at <= TIMEOUT + 1e-6, "rule 7"
         for name, model in switcher.models.items():
             waiting = [asker for asker in self.waiting if asker.model == name]
-            leased = [asker for asker in self.served if asker.model == name]
+            leased = [asker for asker in self.served if asker.server == name]
             assert self.depth(name) == len(waiting), f"{name}: {self.depth(name)}, {waiting}"
             assert switcher.in_flight(name) == len(leased) == self.metrics.in_flight[name], name
             deadline = model.config.drain_timeout_secs
@@ -527,7 +637,9 @@ class World:
             most = model.config.max_concurrency
             assert most is None or len(leased) <= most or not model.config.drain_before_switch, name
             if model.admitting and model.free_places:
-                assert not waiting, f"somebody waits for {name}, which has a free place"
+                names = [name, *(each for each, names in self.sharing.items() if name in names)]
+                waits = [each for each in names if self.depth(each)]
+                assert not waits, f"somebody waits for {waits}, and {name} has a free place"
             assert 1 <= switcher.estimate(name) <= LONGEST
             before = [switcher.waiting_before(asker.waiting) for asker in waiting]
             assert before == list(range(len(before))), f"rule 4: {name} has lost count: {before}"

@@ -1,0 +1,51 @@
+"""One alarm for all that falls due: it rings at the first of the times that were noted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+_MOMENT = 0.05
+"""Seconds: the shortest alarm, so that whoever wants to be asked in the past cannot spin."""
+
+
+class Alarm:
+    """
+    Notes times and is set to the first of them.
+
+    :param clock: gives the time and the timer.
+    :param ring: called when it is due.
+    """
+
+    def __init__(self, clock: IReactorTime, ring: Callable[[], None]) -> None:
+        self._clock = clock
+        self._ring = ring
+        self._due_at: float | None = None
+        self._timer: IDelayedCall | None = None
+
+    def forget(self) -> None:
+        """Know of no time any more; what it was set to stays until :meth:`set`."""
+        self._due_at = None
+
+    def note(self, *times: float | None) -> None:
+        """
+        Take in that something is due.
+
+        :param times: when, in the clock's seconds; ``None`` is never.
+        """
+        known = [time for time in (*times, self._due_at) if time is not None]
+        self._due_at = min(known, default=None)
+
+    def set(self) -> None:
+        """Ring at the first of the times that were noted, and at no other."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._due_at is not None:
+            delay = max(_MOMENT, self._due_at - self._clock.seconds())
+            self._timer = self._clock.callLater(delay, self._rings)
+
+    def _rings(self) -> None:
+        self._timer = None
+        self._ring()

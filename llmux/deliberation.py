@@ -1,0 +1,121 @@
+"""What the policy wants: when it is asked, and what may come of its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from llmux.admission import Admission
+from llmux.agenda import Proposal, places_of
+from llmux.costs import SwitchCosts
+from llmux.errors import NoRoom, SwitchError
+from llmux.lifecycle import Model
+from llmux.outlook import Outlook, could_replace
+from llmux.policy.contract import Phase, PolicyDecision
+from llmux.policy.guard import GuardedPolicy
+from llmux.room import Plan
+from llmux.states import State
+from llmux.switching import Switch
+
+
+@attrs.define(eq=False)
+class Deliberation:
+    """
+    Asks the policy, and holds its answers against what no policy can break.
+
+    :param admission: has the models, and who waits for them.
+    :param outlook: says what is possible.
+    :param policy: decides when to switch and to whom.
+    :param costs: what was learnt.
+    :param unavailable: makes the error for a name whose models cannot be woken now.
+    """
+
+    _admission: Admission
+    _outlook: Outlook
+    _policy: GuardedPolicy
+    _costs: SwitchCosts
+    _unavailable: Callable[[str], SwitchError]
+
+    @property
+    def _models(self) -> Mapping[str, Model]:
+        return self._admission.models
+
+    def next(self, now: float, proposal: Proposal) -> Switch | None:
+        """
+        Ask the policy, if anybody waits for a model that is not awake and could be woken now.
+
+        One that it names and that cannot come yet has what it needs kept for it, and the policy is
+        asked about the rest.
+
+        :param now: the clock's seconds.
+        :param proposal: takes the time at which to ask again if nothing is to be begun now.
+        """
+        self._admission.refuse_hopeless(self._unavailable)
+        self._refuse_hopeless()
+        passed: set[str] = set()
+        while self._could_be_woken(now, passed, proposal.off_limits):
+            context = self._outlook.context(
+                now, Phase.SETTLED, self._costs, None, None, passed, proposal.off_limits
+            )
+            decision = self._policy.decide(context)
+            if decision.ask_at is not None:
+                proposal.later(decision.ask_at)
+            target = self._models.get(decision.target or "")
+            if target is None or target.name in passed or not self.is_waited_for(target):
+                return None
+            passed.add(target.name)
+            plan = self._outlook.plan(target, now, decision.evict, off_limits=proposal.off_limits)
+            if plan is not None:
+                possible_at = max(target.wake_backoff.until, plan.possible_at)
+                if target.moving:
+                    possible_at = max(possible_at, target.sleep_backoff.until)
+                if possible_at <= now:
+                    return Switch.to(target, plan, now, forced=decision.forced)
+                proposal.later(possible_at)
+            if plan is not None or self._outlook.later_plan(target, now) is not None:
+                proposal.keep(places_of(target))
+        return None
+
+    def about(self, switch: Switch, phase: Phase, now: float) -> PolicyDecision:
+        """Ask about a switch that is under way."""
+        target = None if switch.target is None else switch.target.name
+        context = self._outlook.context(now, phase, self._costs, switch, target)
+        return self._policy.decide(context)
+
+    def instead(
+        self, switch: Switch, decision: PolicyDecision, now: float
+    ) -> tuple[Model, Plan] | None:
+        """
+        Give another target for a switch, if the same models have to go for it.
+
+        :param decision: names it.
+        """
+        target = self._models.get(decision.target or "")
+        if target is None or not self.is_waited_for(target):  # or only for its places
+            return None
+        plan = self._outlook.plan(target, now, decision.evict, beside=switch)
+        if plan is None or not could_replace(switch, target, plan, now):
+            return None
+        return target, plan
+
+    def is_waited_for(self, model: Model) -> bool:
+        """Tell whether somebody waits for a model that is not awake, nor on its way."""
+        if model.state is State.AWAKE or not model.wanted:
+            return False
+        return not self._outlook.is_moving(model)
+
+    def _could_be_woken(self, now: float, passed: set[str], off_limits: frozenset[str]) -> bool:
+        return any(
+            name not in passed
+            and self.is_waited_for(model)
+            and self._outlook.plan(model, now, off_limits=off_limits) is not None
+            for name, model in self._models.items()
+        )
+
+    def _refuse_hopeless(self) -> None:
+        """Tell those who wait in vain: what they want does not fit beside what is pinned."""
+        pinned = self._outlook.staying()
+        for model in tuple(self._models.values()) if pinned else ():
+            if self.is_waited_for(model) and not self._outlook.can_ever_wake(model):
+                self._admission.refuse(model, lambda name=model.name: NoRoom(name, pinned))  # type: ignore[misc]  # mypy#15459

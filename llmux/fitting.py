@@ -1,0 +1,153 @@
+"""
+What the models of a configuration share, and whether they fit.
+
+Each of them has to be able to be awake at some time.  That is so if it fits beside all that nobody
+can make go: what is pinned, and what other models go on taking while they are asleep and have no
+``stop`` hook for.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import attrs
+
+from llmux.amounts import Amounts, add, fits, minus, shown, taken
+from llmux.readers import amounts, near_miss
+from llmux.schema import Section
+from llmux.settings import ModelConfig
+
+_MOST_WAYS = 10_000  # of placing what is pinned; each is tried
+
+Complain = Callable[[str, str, str], None]
+"""Takes a complaint: the model's name, the key, and what is wrong."""
+
+
+def read_resources(top: Section) -> Amounts:
+    """Read what the models share from the top of the file; nothing there: nothing."""
+    resources: Amounts = top.get("resources", amounts, {})
+    if top.has("resources") and not resources:
+        top.complain("resources", "no resources: name one at least, such as gpu0: 24")
+    by_variable: dict[str, str] = {}
+    for resource, variable in variables(resources).items():
+        other = by_variable.setdefault(variable, resource)
+        if other != resource:
+            top.complain("resources", f"{other} and {resource} would both be {variable} for hooks")
+    return resources
+
+
+def check_residency(section: Section, model: ModelConfig, resources: Amounts) -> None:
+    """Complain about what says nothing, or two things at once."""
+    for key in ("needs", "asleep_needs") if not resources else ():
+        if section.has(key):
+            section.complain(
+                key, "there are no resources: say at the top of the file what there is"
+            )
+    if resources and not section.has("needs"):
+        section.complain(None, "needs is missing: what it takes of the resources; nothing is {}")
+    if model.stop is not None and not model.asleep_needs:
+        section.complain("stop", "this would never run: say by asleep_needs what it frees")
+    if model.pinned and section.has("idle_sleep_secs") and model.idle_sleep_secs is not None:
+        section.complain("pinned", "it cannot stay and sleep when idle: remove idle_sleep_secs")
+
+
+def fit(
+    models: Mapping[str, ModelConfig], resources: Amounts, complain: Complain
+) -> dict[str, ModelConfig]:
+    """
+    Check that every model fits.
+
+    :param models: by name.
+    :param resources: what there is; empty: one slot, and nothing to be checked.
+    :param complain: takes what is wrong.
+    :returns: the models; one that is pinned keeps, of several places, the first beside which all
+        others fit, for it will never leave it.
+    """
+    if not resources:
+        return dict(models)
+    sound = [_fits_alone(model, resources, complain) for model in models.values()]
+    if not all(sound):
+        return dict(models)
+    pinned = [model for model in models.values() if model.pinned]
+    misfits: list[str] = []
+    for places in _ways(pinned):
+        placed = {**models, **{model.name: model for model in places}}
+        misfits = [name for name in placed if not _can_be_awake(name, placed, resources)]
+        if not misfits:
+            return placed
+    for name in misfits:
+        complain(name, "needs", _why_not(models[name], models.values(), resources))
+    return dict(models)
+
+
+def variables(resources: Iterable[str]) -> dict[str, str]:
+    """Give the environment variable in which hooks find how much of each resource they have."""
+    return {
+        resource: "LLMUX_RESOURCE_" + "".join(c if c.isalnum() else "_" for c in resource.upper())
+        for resource in resources
+    }
+
+
+def _ways(pinned: list[ModelConfig]) -> Iterator[list[ModelConfig]]:
+    """Give every way of placing what is pinned, the best first; only so many, if there are more."""
+    choices = [[attrs.evolve(m, needs=(needs,)) for needs in m.needs] for m in pinned]
+    return itertools.islice(map(list, itertools.product(*choices)), _MOST_WAYS)
+
+
+def _fits_alone(model: ModelConfig, resources: Amounts, complain: Complain) -> bool:
+    sound = True
+    for key, vectors in (("needs", model.needs), ("asleep_needs", (model.asleep_needs,))):
+        for resource in dict.fromkeys(itertools.chain(*vectors)):
+            if resource not in resources:
+                hint = near_miss(resource, resources) or f"; there are: {', '.join(resources)}"
+                complain(model.name, key, f"there is no {resource} in resources{hint}")
+                sound = False
+    for needs in model.needs if sound else ():
+        whole = add(needs, model.asleep_needs)
+        for resource, amount in whole.items():
+            if not fits({resource: amount}, resources):
+                complain(
+                    model.name,
+                    "needs",
+                    f"this can never fit: it takes {shown(amount)} of {resource}, and there is"
+                    f" {shown(resources[resource])}",
+                )
+                sound = False
+    return sound
+
+
+def _can_be_awake(name: str, models: Mapping[str, ModelConfig], resources: Amounts) -> bool:
+    room = minus(resources, _immovable(name, models.values()))
+    return any(fits(add(needs, models[name].asleep_needs), room) for needs in models[name].needs)
+
+
+def _immovable(name: str, models: Iterable[ModelConfig]) -> Amounts:
+    """Sum up what nobody can make go for a model."""
+    held: Amounts = {}
+    for other in models:
+        if other.name != name:
+            if other.pinned:
+                held = add(held, other.needs[0], other.asleep_needs)
+            elif other.stop is None:
+                held = add(held, other.asleep_needs)
+    return held
+
+
+def _why_not(model: ModelConfig, models: Iterable[ModelConfig], resources: Amounts) -> str:
+    others = [other for other in models if other.name != model.name]
+    held = _immovable(model.name, others)
+    pinned = [other.name for other in others if other.pinned]
+    sleepers = [o.name for o in others if not o.pinned and o.stop is None and taken(o.asleep_needs)]
+    reasons = [
+        f"{what} {', '.join(names)}"
+        for what, names in (("pinned:", pinned), ("asleep, and without a stop hook:", sleepers))
+        if names
+    ]
+    amounts = ", ".join(
+        f"{shown(amount)} of {shown(resources[name])} {name}" for name, amount in held.items()
+    )
+    return (
+        f"this does not fit beside what stays whoever waits ({'; '.join(reasons)}), which can take"
+        f" {amounts}: pin less, or give sleepers a stop hook"
+    )

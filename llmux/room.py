@@ -1,0 +1,204 @@
+"""Making room: who has to go so that something else fits, in a certain situation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from llmux.amounts import Amounts, add, covers, taken
+from llmux.budget import Placement
+from llmux.eviction import Way, cheapest
+from llmux.lifecycle import Model
+from llmux.states import State
+from llmux.worth import Worth
+
+
+@attrs.frozen
+class Standing:
+    """
+    What a model holds, now or when what is under way has ended.
+
+    :param awake: whether it has to go to sleep before it gives anything back.
+    :param needs: what it takes while it is not asleep; nothing if it is.
+    :param asleep: what it takes whether it is asleep or not; nothing if it is stopped.
+    """
+
+    model: Model
+    awake: bool
+    needs: Amounts
+    asleep: Amounts
+
+    @classmethod
+    def of(cls, model: Model) -> Standing:
+        """Say what a model holds now."""
+        awake = model.state.holds
+        needs = model.place.needs if awake else {}
+        asleep = {} if model.state is State.STOPPED else model.config.asleep_needs
+        return cls(model, awake, needs, asleep)
+
+    @property
+    def holds(self) -> Amounts:
+        """All of it."""
+        return add(self.needs, self.asleep)
+
+
+@attrs.frozen
+class Plan:
+    """
+    How room can be made for something.
+
+    :param placement: where there is room then.
+    :param victims: the models that have to go to sleep.
+    :param stops: the models that have to be stopped, being asleep by then.
+    :param loss: what is lost by that, in seconds; see :class:`~llmux.worth.Worth`.
+    """
+
+    placement: Placement
+    victims: tuple[Model, ...] = ()
+    stops: tuple[Model, ...] = ()
+    loss: float = 0.0
+
+    @property
+    def leaving(self) -> tuple[Model, ...]:
+        """All models that have to give something back."""
+        return (*self.victims, *(model for model in self.stops if model not in self.victims))
+
+    @property
+    def possible_at(self) -> float:
+        """When all of them may, in the clock's seconds."""
+        return max((evictable_at(model) for model in self.leaving), default=0.0)
+
+
+def evictable_at(model: Model) -> float:
+    """
+    Say when a model may be put to sleep, or be stopped, at the earliest.
+
+    :returns: the end of its cool-down (``min_active_secs``) and of its back-off, in the clock's
+        seconds.
+    """
+    if model.state is not State.AWAKE:
+        return model.sleep_backoff.until
+    return max(model.awake_since + model.config.min_active_secs, model.sleep_backoff.until)
+
+
+@attrs.frozen
+class Room:
+    """
+    A situation: what is free, and who could go.
+
+    :param free: by resource, what nobody holds or has been promised; less than nothing if more is
+        held than there is.
+    :param standings: the models that could be moved.
+    :param worth: says what is lost when one goes.
+    :param busy: the resources that are being given from one model to another, or are kept for
+        somebody: nobody comes there or goes from there meanwhile.
+    :param now: the clock's seconds.
+    """
+
+    _free: Amounts
+    _standings: Sequence[Standing]
+    _worth: Worth
+    _busy: frozenset[str]
+    _now: float
+
+    def plan(self, target: Model, wanted: tuple[str, ...] | None = None) -> Plan | None:
+        """
+        Choose where a model is to be woken, and who has to go: those whose loss costs least.
+
+        Who may not go yet is only chosen if it has to be.
+
+        :param wanted: whom a policy names; taken if that makes room.
+        :returns: ``None`` if that cannot be done here and now.
+        """
+        own = next((each.holds for each in self._standings if each.model is target), None)
+        if own is None:
+            return None  # it is being moved
+        free = add(self._free, own)
+        best: Plan | None = None
+        for placement in target.placements:
+            if placement.resources & self._busy:
+                continue
+            needs = add(placement.needs, target.config.asleep_needs)
+            plan = self._choose(_lacking(needs, free), placement, target, wanted)
+            if plan is not None and (best is None or self._rank(plan) < self._rank(best)):
+                best = plan
+        return best
+
+    def make(self, needs: Amounts) -> Plan | None:
+        """Choose who has to go so that so much is free, for somebody who is no model."""
+        placement = Placement(needs)
+        if placement.resources & self._busy:
+            return None
+        return self._choose(_lacking(needs, self._free), placement)
+
+    def relief(self) -> Plan | None:
+        """
+        Choose who has to go because more is held than there is.
+
+        :returns: ``None`` if there is enough, or nobody is left who could go.
+        """
+        lacking = {name: -amount for name, amount in self._free.items() if not covers(amount, 0.0)}
+        return self._choose(lacking, Placement({})) if lacking else None
+
+    def _choose(
+        self,
+        lacking: Amounts,
+        placement: Placement,
+        target: Model | None = None,
+        wanted: tuple[str, ...] | None = None,
+    ) -> Plan | None:
+        if not lacking:
+            return Plan(placement)
+        all_ways = {
+            standing.model.name: (standing, ways)
+            for standing in self._standings
+            if standing.model is not target and (ways := self._ways(standing))
+        }
+        ready = [name for name in all_ways if evictable_at(all_ways[name][0].model) <= self._now]
+        named = None if wanted is None else [name for name in wanted if name in all_ways]
+        for names in (named, ready, list(all_ways)):
+            chosen = None if names is None else cheapest(lacking, [all_ways[n][1] for n in names])
+            if chosen is not None:
+                victims = [all_ways[way.model][0].model for way in chosen]
+                return Plan(
+                    placement,
+                    victims=tuple(m for m in victims if all_ways[m.name][0].awake),
+                    stops=tuple(
+                        all_ways[way.model][0].model
+                        for way in chosen
+                        if not all_ways[way.model][0].awake or way is not all_ways[way.model][1][0]
+                    ),
+                    loss=sum(way.loss for way in chosen),
+                )
+        return None
+
+    def _ways(self, standing: Standing) -> list[Way]:
+        """Give the ways in which a model can give back what it holds, the lesser first."""
+        model, now = standing.model, self._now
+        if model.stays:
+            return []
+        stoppable = bool(standing.asleep) and model.config.stop is not None
+        if not standing.awake:
+            loss = self._worth.of_asleep(model, now)
+            return [Way(model.name, standing.asleep, loss)] if stoppable else []
+        if taken(standing.needs) & self._busy:
+            return []
+        loss = self._worth.of_awake(model, now)
+        ways = [Way(model.name, standing.needs, loss)]
+        if stoppable:
+            loss += self._worth.of_asleep(model, now)
+            ways.append(Way(model.name, standing.holds, loss))
+        return ways
+
+    def _rank(self, plan: Plan) -> tuple[bool, float]:
+        return plan.possible_at > self._now, plan.loss
+
+
+def _lacking(needs: Amounts, free: Amounts) -> dict[str, float]:
+    """Say how much is missing of what is needed."""
+    return {
+        resource: amount - free.get(resource, 0.0)
+        for resource, amount in needs.items()
+        if amount > 0 and not covers(free.get(resource, 0.0), amount)
+    }
