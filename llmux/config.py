@@ -18,9 +18,11 @@ import attrs
 from llmux.addresses import read_ip
 from llmux.amounts import Amounts
 from llmux.budget import ONE_SLOT
+from llmux.controlpaths import DEFAULT_BLOCKED_PATHS
 from llmux.document import read_document
 from llmux.errors import ConfigError, Problem
 from llmux.fitting import check_residency, fit, read_resources
+from llmux.naming import OF_NAMES, check_name, name, read_names
 from llmux.policy import POLICIES
 from llmux.readers import (
     address,
@@ -39,7 +41,6 @@ from llmux.readers import (
 )
 from llmux.schema import Section
 from llmux.settings import (
-    DEFAULT_BLOCKED_PATHS,
     Address,
     Admin,
     Adoption,
@@ -74,7 +75,7 @@ _ADMIN = Admin()
 _SETTINGS = {field.name: field.metadata["section"] for field in attrs.fields(ModelSettings)}
 _OF_ONE_MODEL = (
     "wake", "sleep", "alive", "freed", "kill", "stop", "adopt", "max_concurrency", "needs",
-    "asleep_needs", "pinned", "wake_at_start",
+    "asleep_needs", "pinned", "wake_at_start", "aliases", "rewrite_model",
 )  # fmt: skip  # beside its address and settings
 _OF_ALL_MODELS = {
     **{field.name: field.metadata["section"] for field in attrs.fields(Limits)},
@@ -88,11 +89,10 @@ _HOMES = {
     **_SETTINGS,
     **_OF_ALL_MODELS,
     **dict.fromkeys(("url", *_OF_ONE_MODEL), "models.<name>"),
-    **dict.fromkeys(("host", "port", "state_dir", "resources", "idle_model"), ""),
+    **dict.fromkeys(("host", "port", "state_dir", "resources", "idle_model", *OF_NAMES), ""),
     "name": "policy",
 }  # the section that each key belongs into, for whoever looks for it in another one
 _ADOPTIONS = tuple(adoption.value for adoption in Adoption)
-_TAKEN_NAMES = ("idle", "several")  # what metrics and hooks call no model, and many
 _JSON_OR_YAML = (".yaml", ".yml")  # any other ending is JSON, as in llmux 2.4.0
 
 
@@ -108,6 +108,8 @@ class Config:
     :param admin: see :class:`Admin`.
     :param resources: what the models share, by name; empty: one slot, for one model at a time.
     :param idle_model: the model that is woken when nothing is asked of any, if one is.
+    :param default_model: what requests ask for that name no model; ``None``: they are refused.
+    :param first_awake: by name, the models of which any will do, the one that is liked best first.
     :param forwarded: whether backends are told in ``X-Forwarded-*`` who asks.
     :param blocked_paths: what nobody may ask a backend for, and all below it.
     :param cors_origins: origins of web pages that may ask; ``*`` for all.
@@ -125,6 +127,8 @@ class Config:
     admin: Admin = _ADMIN
     resources: Amounts = attrs.Factory(dict)
     idle_model: str | None = None
+    default_model: str | None = None
+    first_awake: Mapping[str, tuple[str, ...]] = attrs.Factory(dict)
     forwarded: bool = False
     blocked_paths: tuple[str, ...] = DEFAULT_BLOCKED_PATHS
     cors_origins: tuple[str, ...] = ()
@@ -195,9 +199,10 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
     resources = read_resources(top)
     models: dict[str, ModelConfig] = {}
     of_models = {each.name: each for each in top.sections("models", "models", _is_template)}
-    for name, section in of_models.items():
-        models[name] = _read_model(section, general, host, port, resources)
-    models = fit(models, resources, lambda name, key, what: of_models[name].complain(key, what))
+    for section in of_models.values():
+        models[section.name] = _read_model(section, general, host, port, resources)
+    models = fit(models, resources, lambda model, key, what: of_models[model].complain(key, what))
+    naming = read_names(top, models, of_models)
     idle_model = top.get("idle_model", one_of(models), None)
     top.no_more(_HOMES)
     return Config(
@@ -208,6 +213,8 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
         admin=admin,
         resources=resources,
         idle_model=idle_model,
+        default_model=naming.default_model,
+        first_awake=naming.first_awake,
         forwarded=forwarded,
         blocked_paths=blocked_paths,
         cors_origins=cors_origins,
@@ -242,10 +249,7 @@ def _read_admin(section: Section) -> Admin:
 def _read_model(
     section: Section, general: ModelSettings, host: str, port: int, resources: Amounts
 ) -> ModelConfig:
-    if not section.name or not section.name.isprintable():
-        section.complain(None, "a model needs a name of printable characters")
-    if section.name in _TAKEN_NAMES:
-        section.complain(None, "this name stands for something else in metrics; choose another one")
+    check_name(section)
     backend = _read_backend(section)
     if backend is not None and _is_self(backend, host, port):
         key = "url" if section.has("url") else "port"
@@ -267,6 +271,8 @@ def _read_model(
         needs=section.get("needs", alternatives, (ONE_SLOT,)),
         asleep_needs=section.get("asleep_needs", amounts, {}),
         pinned=section.get("pinned", boolean, False),
+        aliases=section.items("aliases", name, ()),
+        rewrite_model=section.get("rewrite_model", name, None),
         wake_at_start=section.get("wake_at_start", boolean, False),
         **attrs.asdict(settings),
     )

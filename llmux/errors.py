@@ -127,8 +127,8 @@ class UnknownModel(SwitchError):
 
     status = 404
 
-    def __init__(self, model: str) -> None:
-        super().__init__(f"Model not found: {_shortened(model)}")
+    def __init__(self, model: str, hint: str = "") -> None:
+        super().__init__(f"Model not found: {_shortened(model)}{hint}")
 
 
 class RequestTimedOut(SwitchError):

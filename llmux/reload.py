@@ -167,7 +167,7 @@ class Reload:
             key for field, key in _UNTIL_RESTART.items() if getattr(config, field) != lasting[field]
         ]
         config = attrs.evolve(config, **lasting, path=before.path)
-        self._metrics.know(config.models)
+        self._metrics.know((*config.models, *config.first_awake))
         self._house.configure(config)
         self._site.limit(config.limits)
         most = config.limits.max_connections
@@ -179,7 +179,7 @@ class Reload:
             self._switcher.use_policy(POLICIES[config.policy.name]())
         self._hooks.resources = tuple(config.resources)
         changes = await self._switcher.reconfigure(
-            config.models, Budget.of(config.resources), idle_model=config.idle_model
+            config.models, Budget.of(config.resources), config.first_awake, config.idle_model
         )
         return Reloaded(
             changed=changes.changed,

@@ -162,7 +162,7 @@ def build_app(
     :param read: reads the configuration again, for :meth:`App.reload`.
     :raises ConfigError: if the state directory cannot be used.
     """
-    metrics = Metrics(config.models, registry)
+    metrics = Metrics((*config.models, *config.first_awake), registry)
     events = Events()
     state_dir = state_directory(config.state_dir, config.path)
     journal = Journal(state_dir, events)
@@ -197,6 +197,7 @@ def build_app(
             switcher.reservations.records(),
         ),
         finished=lambda leftover: journal.hook_ended(leftover.model, leftover.hook),
+        shared=config.first_awake,
         idle_model=config.idle_model,
     )
     metrics.watch(lambda: observe(switcher, reactor.seconds()))
@@ -214,7 +215,7 @@ def build_app(
         resource,
         reactor,
         config.limits,
-        is_model=lambda name: name in house.config.models,
+        is_model=lambda name: name in house.names,
         refused=metrics.connection_refused,
         abandoned=resource.abandoned,
     )

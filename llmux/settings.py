@@ -32,74 +32,6 @@ _Value = TypeVar("_Value")
 
 _ALIVE_INTERVAL_SECS: float | None = 15.0
 
-DEFAULT_BLOCKED_PATHS = (
-    # vLLM: puts the engine to sleep behind our back and runs any of its methods
-    # (VLLM_SERVER_DEV_MODE), stops generation, ends requests, scales, replaces weights and adapters
-    # that all requests are answered with, writes profiles.  Most of these ask for no API key.
-    "/sleep",
-    "/wake_up",
-    "/collective_rpc",
-    "/reset_prefix_cache",
-    "/reset_mm_cache",
-    "/reset_encoder_cache",
-    "/pause",
-    "/resume",
-    "/abort_requests",
-    "/scale_elastic_ep",
-    "/init_weight_transfer_engine",
-    "/start_weight_update",
-    "/start_draft_weight_update",
-    "/update_weights",
-    "/finish_weight_update",
-    "/v1/load_lora_adapter",
-    "/v1/unload_lora_adapter",
-    "/start_profile",
-    "/stop_profile",
-    # SGLang: gives GPU memory back and takes it again, replaces weights and adapters, drops caches,
-    # stops or slows generation, ends requests, changes settings, writes requests into files.  Its
-    # /update_weights, /start_profile and /stop_profile are above.
-    "/release_memory_occupation",
-    "/resume_memory_occupation",
-    "/update_weights_from_disk",
-    "/update_weights_from_tensor",
-    "/update_weights_from_distributed",
-    "/update_weights_from_ipc",
-    "/update_weight_version",
-    "/init_weights_update_group",
-    "/destroy_weights_update_group",
-    "/init_weights_send_group_for_remote_instance",
-    "/send_weights_to_remote_instance",
-    "/post_process_weights",
-    "/load_lora_adapter",
-    "/load_lora_adapter_from_tensors",
-    "/unload_lora_adapter",
-    "/flush_cache",
-    "/clear_hicache_storage_backend",
-    "/hicache",
-    "/pause_generation",
-    "/continue_generation",
-    "/slow_down",
-    "/abort_request",
-    "/set_internal_state",
-    "/configure_logging",
-    "/freeze_gc",
-    "/start_expert_distribution_record",
-    "/stop_expert_distribution_record",
-    "/dump_expert_distribution_record",
-    # llama.cpp: loads, unloads, downloads and deletes models (their list is at /v1/models, too),
-    # shows, saves and erases other clients' prompts, weighs adapters for all; for its web interface
-    # it runs tools and fetches any address.  Not /props: interfaces read it, and nothing can be
-    # changed there unless the server was started with --props.
-    "/models",
-    "/slots",
-    "/lora-adapters",
-    "/tools",
-    "/cors-proxy",
-    # Another llmux: puts models to sleep and ends them, shows what hooks print.
-    "/llmux",
-)
-"""Paths that control an inference server rather than ask its model."""
-
 
 def _setting(section: str, reader: Reader[_Value], default: _Value) -> _Value:
     """
@@ -211,6 +143,8 @@ class ModelConfig(ModelSettings):
     :param kill: shell script that ends it when ``sleep`` would not, or ``None``.
     :param stop: shell script that frees what it holds while it is asleep, or ``None``.
     :param adopt: what it takes for it to be awake, where ``alive`` agrees at the start of llmux.
+    :param aliases: what clients may call it besides.
+    :param rewrite_model: what its backend calls it; ``None``: by its name.
     :param max_concurrency: how many requests its backend gets at once; ``None``: all there are.
     :param needs: what it takes of the resources while it is not asleep, in each place where it can
         be, the one that is best first.
@@ -227,6 +161,8 @@ class ModelConfig(ModelSettings):
     freed: str | None = None
     kill: str | None = None
     stop: str | None = None
+    aliases: tuple[str, ...] = ()
+    rewrite_model: str | None = None
     adopt: Adoption = Adoption.WAKE
     max_concurrency: int | None = None
     needs: tuple[Amounts, ...] = (ONE_SLOT,)
@@ -263,6 +199,7 @@ class ModelConfig(ModelSettings):
             values["backend"] = Backend(**values["backend"])
             values["adopt"] = Adoption(values.get("adopt", Adoption.WAKE.value))
             values["needs"] = tuple(values.get("needs", (ONE_SLOT,)))
+            values["aliases"] = tuple(values.get("aliases", ()))
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"this is no model: {error}") from error

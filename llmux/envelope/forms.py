@@ -30,6 +30,7 @@ class FormScanner(Scanner):
         super().__init__()
         self._in_other = False  # inside a field that is not looked at
         self._value: bytearray | None = None  # the model's name so far
+        self._value_at = 0
 
     def _scan(self, data: bytes) -> bytes:
         pos = 0
@@ -46,6 +47,7 @@ class FormScanner(Scanner):
                     self._name_at(self._begin + pos)
                     self._value = bytearray()
                     pos = field.end()
+                    self._value_at = self._begin + pos
                 elif len(data) - pos < _LONGEST_KEY:  # it may become one
                     return data[pos:]
                 else:
@@ -55,8 +57,8 @@ class FormScanner(Scanner):
     def _end(self) -> None:
         if _MODEL_ALONE.fullmatch(self._held):
             self._name_at(self._fed - len(self._held))
-            self._value = bytearray()
-        self._end_value()
+            self._value, self._value_at = bytearray(), self._fed
+        self._end_value(self._fed)
 
     def _skip_field(self, data: bytes, pos: int) -> int:
         stop = data.find(b"&", pos)
@@ -72,22 +74,27 @@ class FormScanner(Scanner):
         self._value += data[pos:end]
         if stop < 0:
             return end
-        self._end_value()
+        self._end_value(self._begin + stop)
         return stop + 1
 
-    def _end_value(self) -> None:
+    def _end_value(self, end: int) -> None:
         if self._value is not None:
+            self.model_span = self._value_at, end
             raw, self._value = bytes(self._value), None
             self.model = self._text(decoded(raw))
 
 
-def query_models(query: bytes) -> set[bytes]:
+def query_models(query: bytes) -> list[tuple[bytes, tuple[int, int]]]:
     """
     Find the models that a query names.
 
-    :returns: each, decoded; most often none or one.
+    :returns: each, decoded, with the offsets where it begins and ends as it is written; most often
+        none or one.
     """
-    return {decoded(raw) for raw in _QUERY_MODELS.findall(query)}
+    return [
+        (decoded(match[1] or b""), match.span(1) if match[1] is not None else match.span()[1:] * 2)
+        for match in _QUERY_MODELS.finditer(query)
+    ]
 
 
 def decoded(raw: bytes) -> bytes:

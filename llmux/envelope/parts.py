@@ -59,6 +59,7 @@ class PartsScanner(Scanner):
         self._in_headers = False
         self._parts = 0
         self._value: bytearray | None = None  # the model's name so far
+        self._value_at = 0
         try:
             boundary = parameters(content_type)[1].get(b"boundary", b"")
         except ValueError:
@@ -98,15 +99,16 @@ class PartsScanner(Scanner):
         self._keep(data[pos:found])
         behind = found + len(self._mark)
         if boundary := _BEHIND.match(data, behind):
-            self._end_part(last=boundary[1] is not None)
+            self._end_part(self._begin + found, last=boundary[1] is not None)
             return boundary.end()
         if _BEHIND_BEGIN.fullmatch(data, behind):
             return found
         self._keep(data[found:behind])  # it only looked like one
         return behind
 
-    def _end_part(self, *, last: bool) -> None:
+    def _end_part(self, end: int, *, last: bool) -> None:
         if self._value is not None:
+            self.model_span = self._value_at, end
             self.model, self._value = self._text(bytes(self._value)), None
         self._over = last  # what follows is the backend's business
         self._in_headers = True
@@ -134,6 +136,7 @@ class PartsScanner(Scanner):
         if disposition.get(b"name") == b"model" and not disposition.keys() & _OF_FILES:
             self._name_at(offset)
             self._value = bytearray()
+            self._value_at = self._begin + end + len(_HEADERS_END)
         self._in_headers = False
         return end + len(_HEADERS_END)
 

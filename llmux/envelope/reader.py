@@ -11,9 +11,11 @@ from llmux.envelope.json_scan import JsonScanner
 from llmux.envelope.parts import PartsScanner
 from llmux.envelope.scanner import Scanner
 from llmux.envelope.target import read_query, read_upstream
+from llmux.envelope.value import Kind, ModelValue
 from llmux.errors import NoModel, UnknownModel
 
 _BLANKS = b" \t\n\r"
+_KINDS = {JsonScanner.kind: Kind.JSON, FormScanner.kind: Kind.FORM, PartsScanner.kind: Kind.PART}
 
 
 @attrs.frozen
@@ -21,12 +23,14 @@ class Envelope:
     """
     What the multiplexer has to know of a request.
 
-    :param model: the name that the client gave.
+    :param model: the name that the client gave; empty if it gave none.
     :param stream: whether it asks for a stream of events.
+    :param value: where that name stands; ``None`` if it stands nowhere but in front of the path.
     """
 
     model: str
     stream: bool
+    value: ModelValue | None = attrs.field(default=None, eq=False)
 
 
 class EnvelopeReader:
@@ -54,10 +58,7 @@ class EnvelopeReader:
 
     @property
     def model_span(self) -> tuple[int, int] | None:
-        """
-        Where the model stands in a JSON body: the offset of its opening quote, and the one behind
-        its closing quote.
-        """
+        """Where the model stands in the body; see :class:`ModelValue`."""
         return None if self._scanner is None else self._scanner.model_span
 
     def feed(self, data: bytes) -> None:
@@ -72,27 +73,40 @@ class EnvelopeReader:
         if self._scanner is not None:
             self._scanner.feed(data)
 
-    def finish(self) -> Envelope:
+    def finish(self, *, nameless: bool = False) -> Envelope:
         """
         Say what has been found, when the whole body has come.
 
-        :raises NoModel: if the request names no model.
+        :param nameless: whether the request need not name a model.
+        :raises NoModel: if it names none and has to.
         :raises BadEnvelope: if it cannot be said which model it names.
         :raises UnknownModel: if its path ought to begin with a model and does not.
         """
-        model = self._model()
-        if not model:
+        envelope = self._found()
+        if not (envelope.model or nameless):
             raise NoModel
-        return Envelope(model, self._scanner is not None and self._scanner.stream)
+        return envelope
 
-    def _model(self) -> str | None:
+    def _found(self) -> Envelope:
+        stream = self._scanner is not None and self._scanner.stream
         if self._upstream is not None:
             if self._upstream.model is None and self._upstream.named:
                 raise UnknownModel(self._upstream.named)
-            return self._upstream.model
+            return Envelope(self._upstream.model or "", stream, self._value())
         if not self._length:
-            return read_query(self.target)
-        return None if self._scanner is None else self._scanner.finish()
+            value = read_query(self.target)
+            return Envelope("" if value is None else value.said, stream, value)
+        model = None if self._scanner is None else self._scanner.finish()
+        return Envelope(model or "", stream, self._value())
+
+    def _value(self) -> ModelValue | None:
+        """Say where the body names its model."""
+        scanner = self._scanner
+        if scanner is None or scanner.refused:
+            return None
+        if scanner.model is None or scanner.model_span is None:
+            return None
+        return ModelValue(scanner.model, _KINDS[scanner.kind], (scanner.model_span,))
 
 
 def _form_scanner(content_type: bytes) -> Scanner | None:

@@ -33,8 +33,8 @@ class Scanner:
     :cvar kind: what such a body is called in messages.
     :ivar model: the name, once it has been found.
     :ivar stream: whether the body asks for a stream of events.
-    :ivar model_span: where the model stands in a JSON body: the offset of its opening quote and the
-        one behind its closing quote.
+    :ivar model_span: where the model stands in the body, as it is written: the offset of its first
+        byte (in JSON of its opening quote), and the one behind its last.
     :param offset: how many bytes of the body came before the first that it is fed.
     """
 
@@ -80,6 +80,11 @@ class Scanner:
         if self._refusal is not None:
             raise self._refusal
         return self.model
+
+    @property
+    def refused(self) -> bool:
+        """Whether it cannot be said which model the body names."""
+        return self._refusal is not None
 
     def _scan(self, data: bytes) -> bytes:
         """

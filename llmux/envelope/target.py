@@ -9,6 +9,7 @@ import attrs
 
 from llmux.envelope.forms import query_models
 from llmux.envelope.scanner import LONGEST_NAME
+from llmux.envelope.value import Kind, ModelValue
 from llmux.errors import BadEnvelope
 
 _PREFIX = b"/upstream/"
@@ -52,16 +53,21 @@ def read_upstream(target: bytes, is_model: Callable[[str], bool]) -> UpstreamTar
     return UpstreamTarget(None, _decoded(named), target)
 
 
-def read_query(target: bytes) -> str | None:
+def read_query(target: bytes) -> ModelValue | None:
     """
     Read the model in a target's query.
 
     :raises BadEnvelope: if the query names several.
     """
-    models = query_models(target.partition(b"?")[2])
-    if len(models) > 1:
+    path, mark, query = target.partition(b"?")
+    found = query_models(query)
+    if len({model for model, _ in found}) > 1:
         raise BadEnvelope("The query names several models")
-    return models.pop().decode("utf-8", "replace") if models else None
+    if not found:
+        return None
+    before = len(path) + len(mark)
+    spans = tuple((before + begin, before + end) for _, (begin, end) in found)
+    return ModelValue(found[0][0].decode("utf-8", "replace"), Kind.FORM, spans, in_target=True)
 
 
 def _decoded(name: bytes) -> str:

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
+from llmux.envelope import Patch
 from llmux.server.request import RelayRequest
 
 _CHUNK = 64 * 1024  # bytes read at once
@@ -21,13 +22,17 @@ class SpooledBody:
     A body that has been received, read no faster than the backend takes it.
 
     :param file: where it is, from its beginning; it is closed when all of it has been handed on.
-    :param length: in bytes.
+    :param length: in bytes, as it is there.
+    :param patch: bytes that are sent instead of others, if so.
+    :ivar length: in bytes, as it is sent.
     :ivar progressed: called for each piece that the backend takes.
     :ivar complete: whether all of it has been handed on.
     """
 
-    def __init__(self, file: BinaryIO, length: int) -> None:
-        self.length = length
+    def __init__(self, file: BinaryIO, length: int, patch: Patch | None = None) -> None:
+        self.length = length + (0 if patch is None else patch.growth)
+        self._patch = patch
+        self._position = 0
         self.complete = False
         self._file = file
         self.progressed: Callable[[], object] = lambda: None
@@ -36,12 +41,12 @@ class SpooledBody:
         self._produced: Deferred[None] = Deferred()
 
     @classmethod
-    def of(cls, request: RelayRequest) -> SpooledBody | None:
-        """Give the body of a request, or ``None`` if it has none."""
+    def of(cls, request: RelayRequest, patch: Patch | None = None) -> SpooledBody | None:
+        """Give the body of a request, with other bytes in it, or ``None`` if it has none."""
         if not request.body_length:
             return None
         assert request.content is not None  # only a request that has no length has no spool
-        return cls(request.content, request.body_length)
+        return cls(request.content, request.body_length, patch)
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         """See :meth:`IBodyProducer.startProducing`."""
@@ -58,7 +63,7 @@ class SpooledBody:
         self._paused = False
         while self._consumer is not None and not self._paused:
             self.progressed()
-            chunk = self._file.read(_CHUNK)
+            chunk = self._read()
             if not chunk:
                 self._consumer = None
                 self.complete = True
@@ -66,6 +71,20 @@ class SpooledBody:
                 self._produced.callback(None)
                 return
             self._consumer.write(chunk)
+
+    def _read(self) -> bytes:
+        """Read the next piece."""
+        patch = self._patch
+        if patch is None:
+            return self._file.read(_CHUNK)
+        before = patch.begin - self._position
+        if before > 0:
+            chunk = self._file.read(min(_CHUNK, before))
+            self._position += len(chunk)
+            return chunk
+        self._patch = None
+        self._file.seek(patch.end)
+        return patch.new + self._file.read(_CHUNK)
 
     def stopProducing(self) -> None:
         """See :meth:`IBodyProducer.stopProducing`: the Deferred does not fire any more."""

@@ -27,6 +27,7 @@ from twisted.web._newclient import (
 from twisted.web.http_headers import Headers
 
 from llmux.config import ModelSettings
+from llmux.envelope import Patch
 from llmux.errors import (
     BackendBroke,
     BackendClosed,
@@ -79,6 +80,7 @@ class Relay:
     :param settings: how long the backend and the client may take.
     :param leaving_since: tells since when the model is wanted to go, in the clock's seconds;
         ``None`` while it may stay.
+    :param patch: bytes of its body that the backend gets instead of others, if so.
     :ivar sent: whether any of the request has been handed to a connection: the backend may know of
         it.
     :ivar outcome: what has become of the request at its backend; right once it was let go.
@@ -90,6 +92,7 @@ class Relay:
     clock: IReactorTime
     settings: ModelSettings
     leaving_since: Callable[[], float | None]
+    patch: Patch | None = None
     sent: bool = attrs.field(default=False, init=False)
     outcome: Outcome = attrs.field(default=Outcome.FAILED, init=False)
     _connection: BackendConnection | None = attrs.field(default=None, init=False)
@@ -104,7 +107,7 @@ class Relay:
         :raises LeaseRevoked: if the lease has been revoked.
         """
         self.check_lease()
-        self._body = SpooledBody.of(self.request)
+        self._body = SpooledBody.of(self.request, self.patch)
         method = self.request.method
         return self.client.request(method, target, headers, self._body, self._handing_over)
 

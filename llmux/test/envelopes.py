@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from hypothesis import strategies as st
 
-from llmux.envelope import Envelope, EnvelopeReader
+from llmux.envelope import Envelope, EnvelopeReader, Kind
 from llmux.errors import RequestError
 
 MULTIPART = b'multipart/form-data; boundary="b"'
@@ -57,6 +57,8 @@ def outcome(
     reader = make_reader(target, content_type)
     feed(reader, body, at)
     try:
-        return reader.finish(), reader.model_span
+        envelope = reader.finish()
+        in_json = envelope.value is not None and envelope.value.kind is Kind.JSON
+        return envelope, reader.model_span if in_json else None
     except RequestError as error:
         return error.status, error.message

@@ -100,7 +100,7 @@ class GateTests(ProcessTests):
         self.assertTrue(all(result.success for result in results))
         told = [each[1] for each in self.told if each[0] == "started"]
         self.assertEqual(told, [Hook.WAKE, Hook.SLEEP, Hook.KILL, Hook.STOP])
-        self.assertEqual(len(self.told), 6)
+        self.assertEqual(len(self.told), 8)
 
     async def test_killed_before_the_script(self) -> None:
         """When llmux is killed before it has recorded a hook, the script never runs."""

@@ -31,7 +31,7 @@ LAYERS = (
         "reservation", "signals", "statedir",
     ),
     # what the user says, and what a restart must know
-    ("addresses config fitting readers schema settings", "journal"),
+    ("addresses config controlpaths fitting names naming readers schema settings", "journal"),
     # HTTP as it comes in
     ("server", "listening systemd"),
     # one model

@@ -46,16 +46,18 @@ class Web:
 
     @app.route("/v1/models")
     def list_models(self, request: RelayRequest) -> bytes:
-        """Answer the configured models, as OpenAI's API lists them."""
-        data = [_model_object(name) for name in sorted(self._house.config.models)]
+        """Answer all names that clients may use, as OpenAI's API lists models."""
+        data = [_model_object(name) for name in self._house.names.listed]
         return json_answer(request, {"object": "list", "data": data})
 
     @app.route("/v1/models/")
     def tell_model(self, request: RelayRequest) -> bytes:
         """Answer one model, as the list has it."""
         name = unquote_to_bytes(request.path.removeprefix(_ONE_MODEL)).decode("utf-8", "replace")
-        if name not in self._house.config.models:
-            return error_answer(request, UnknownModel(name))
+        try:
+            self._house.names.resolve(name)
+        except UnknownModel as error:
+            return error_answer(request, error)
         return json_answer(request, _model_object(name))
 
     @app.route("/metrics")

@@ -17,6 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.http_headers import Headers
 from txaio.tx import make_logger
 
+from llmux.envelope import Envelope, ModelValue, Patch
 from llmux.errors import (
     BackendError,
     BackendRefused,
@@ -42,6 +43,9 @@ from llmux.web.keepalive import (
     is_event_stream,
     may_stream,
 )
+
+_DIGESTS = (b"content-md5", b"content-digest", b"repr-digest", b"digest")
+"""Headers that are not true of a body any more in which the model is called otherwise."""
 
 _LATER = (429, 503, 504)  # statuses after which trying again makes sense
 _MOST_OF_AN_ERROR = 64 * 1024  # bytes of a backend's error that are read to be told as an event
@@ -113,26 +117,30 @@ class Exchange:
             raise BlockedPath
         if target == b"*":
             raise NoModel
-        envelope = request.envelope.finish()
+        envelope = request.envelope.finish(nameless=house.names.has_default)
         self._model = envelope.model
+        self._model = house.names.resolve(envelope.model)
         interval = self._keepalive_secs() if may_stream(request, target, envelope.stream) else None
         lease = await self._wait(house.switcher.acquire(self._model), interval)
-        again = await self._serve(target, lease)
+        again = await self._serve(target, envelope, lease)
         if again is not None:
-            await self._serve(target, await self._wait(again, interval), last=True)
+            await self._serve(target, envelope, await self._wait(again, interval), last=True)
         return None
 
     async def _serve(
-        self, target: bytes, lease: Lease, *, last: bool = False
+        self, target: bytes, envelope: Envelope, lease: Lease, *, last: bool = False
     ) -> Deferred[Lease] | None:
         """
-        Have the request answered by its backend.
+        Have the request answered by the backend of the model that has got it.
 
+        :param target: path and query as the client wrote them, and
+        :param envelope: what it says of its model: both may say it in another way at the backend.
         :param last: whether the request ends here, whatever comes.
         :returns: what becomes another lease, if there is no backend and the request is still whole.
         """
         house = self._house
-        model = self._model
+        self._model = model = lease.model
+        target, patch = self._renamed(target, envelope.value)
         relay = Relay(
             house.clients[model],
             self._request,
@@ -140,6 +148,7 @@ class Exchange:
             house.clock,
             house.models[model],
             lambda: house.switcher.leaving_since(model),
+            patch,
         )
         try:
             await self._relay(relay, target)
@@ -154,6 +163,19 @@ class Exchange:
             await relay.let_go()
             lease.release(relay.outcome)
         return None
+
+    def _renamed(self, target: bytes, value: ModelValue | None) -> tuple[bytes, Patch | None]:
+        """Have the request call its model as its backend does; nothing else of it is touched."""
+        model = self._house.models[self._model]
+        name = None if value is None else self._house.names.at_backend(value.said, model)
+        if value is None or name is None:
+            return target, None
+        patches = value.replaced(name)
+        if not value.in_target:
+            return target, patches[0]
+        for patch in reversed(patches):  # so that the offsets of those before it stay right
+            target = patch.apply(target)
+        return target, None
 
     async def _wait(self, waiting: Deferred[Lease], interval: float | None) -> Lease:
         """Wait for the model; show that we do, if it takes longer than so many seconds."""
@@ -178,6 +200,9 @@ class Exchange:
     async def _relay(self, relay: Relay, target: bytes) -> None:
         house, request = self._house, self._request
         headers = self._headers(relay.client)
+        if relay.patch is not None:
+            for digest in _DIGESTS:
+                headers.removeHeader(digest)
         answer: Answer | Tunnel
         if asks_for_tunnel(request):
             answer = await begin_tunnel(relay, target, headers)
@@ -228,8 +253,10 @@ class Exchange:
         return headers
 
     def _keepalive_secs(self) -> float | None:
-        model = self._house.config.models.get(self._model)
-        return None if model is None else model.keepalive_secs
+        models = self._house.config.models
+        known = (models.get(name) for name in self._house.names.models(self._model))
+        intervals = (model.keepalive_secs for model in known if model is not None)
+        return min((secs for secs in intervals if secs is not None), default=None)
 
     def _place(self, waiting: Deferred[Lease]) -> str:
         before = self._house.switcher.waiting_before(waiting)

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from llmux.config import Config, ModelConfig
 from llmux.events import Events
 from llmux.metrics import Metrics
+from llmux.names import Names
 from llmux.proxy import RelayClient
 from llmux.switcher import Switcher
 from llmux.web.cors import Cors
@@ -29,6 +30,7 @@ class House:
     :ivar clock: tells the time.
     :ivar metrics: counts requests.
     :ivar events: logs them.
+    :ivar names: what clients' names stand for.
     """
 
     config: Config
@@ -40,12 +42,14 @@ class House:
     events: Events
     blocked: BlockedPaths = attrs.field(init=False)
     cors: Cors = attrs.field(init=False)
+    names: Names = attrs.field(init=False)
 
     def configure(self, config: Config) -> None:
         """Answer by another configuration from now on."""
         self.config = config
         self.blocked = self._blocked()
         self.cors = self._cors()
+        self.names = self._names()
 
     @blocked.default
     def _blocked(self) -> BlockedPaths:
@@ -54,3 +58,7 @@ class House:
     @cors.default
     def _cors(self) -> Cors:
         return Cors(self.config.cors_origins)
+
+    @names.default
+    def _names(self) -> Names:
+        return Names(self.config)
