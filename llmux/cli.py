@@ -6,20 +6,29 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from llmux import ctl
+from llmux import beside, ctl
 from llmux._version import __version__
+from llmux.amounts import add
 from llmux.config import Config
 from llmux.document import Scalar
 from llmux.errors import ConfigError
 from llmux.readers import Complaint, address
 from llmux.settings import Address
 
+_OF_A_MODEL = ("wake", "sleep", "pin", "unpin")
 _ASKING = {
     "status": "tell what a running llmux is doing",
     "wake": "have a model awake",
     "sleep": "have a model asleep",
+    "pin": "have a model stay once it is awake, whoever waits",
+    "unpin": "let a model go again for others",
+    "reservations": "tell who holds room beside the models",
+    "release": "end a reservation",
     "reload": "read the configuration again",
 }
+
+
+_NO_SENSE = 2  # argparse's exit status for a command line that makes no sense
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.command in _ASKING:
         command = ctl.Command(parsed.command, getattr(parsed, "model", ""), parsed.json)
         return ask(command, parsed.admin, parsed.config, parsed.port)
+    if parsed.command == "run":
+        return run_beside(parsed)
     return run(parsed.config, parsed.port, parsed.verbose)
 
 
@@ -64,6 +75,20 @@ def check(path: str) -> int:
     return 0
 
 
+def run_beside(parsed: argparse.Namespace) -> int:
+    """Run a command in room that is reserved for it."""
+    where = _find(parsed.admin, parsed.config, parsed.port)
+    if where is None:
+        return ctl.FAILED
+    command = parsed.argv[1:] if parsed.argv[:1] == ["--"] else parsed.argv
+    if not command:
+        print("llmux: run what? llmux run --needs gpu0=20 -- COMMAND ...", file=sys.stderr)
+        return _NO_SENSE
+    needs = dict(add(*parsed.needs))
+    job = beside.Job(command, needs, parsed.ttl, parsed.note, parsed.quiet)
+    return beside.run(job, where, sys.stderr)
+
+
 def ask(command: ctl.Command, admin: Address | None, config: str, port: int | None) -> int:
     """
     Ask a running llmux.
@@ -73,17 +98,21 @@ def ask(command: ctl.Command, admin: Address | None, config: str, port: int | No
     :param config: the configuration that it was started with.
     :param port: the port that it was started with, if any.
     """
+    where = _find(admin, config, port)
+    return ctl.FAILED if where is None else ctl.run(command, where, sys.stdout, sys.stderr)
+
+
+def _find(admin: Address | None, config: str, port: int | None) -> Address | None:
+    """Find where llmux is asked, or say why that is not known."""
     try:
-        where = admin or ctl.find_address(config, port)
+        return admin or ctl.find_address(config, port)
     except ConfigError as error:
         print(
             f"{error}\nllmux: where it is to be asked is not known; --admin says", file=sys.stderr
         )
-        return ctl.FAILED
     except ctl.NoFace as error:
         print(f"llmux: {error}", file=sys.stderr)
-        return ctl.FAILED
-    return ctl.run(command, where, sys.stdout, sys.stderr)
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,14 +130,36 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(checking, argparse.SUPPRESS)  # or it would undo the one before the command
     for name, told in _ASKING.items():
         asking = commands.add_parser(name, help=told)
-        if name in ("wake", "sleep"):
+        if name in _OF_A_MODEL:
             asking.add_argument("model", metavar="MODEL", help="its name in the configuration")
-        _add_config(asking, argparse.SUPPRESS)
-        asking.add_argument("--admin", type=_admin, metavar="ADDRESS",
-                            help="where llmux is asked, as admin.listen has it; default: where"
-                            " the configuration says")  # fmt: skip
+        elif name == "release":
+            asking.add_argument("model", metavar="ID", help="the reservation's")
+        _add_where(asking)
         asking.add_argument("--json", action="store_true", help="print the answer as it comes")
+    _add_run(commands.add_parser("run", help="run a command in room that is reserved for it"))
     return parser
+
+
+def _add_run(running: argparse.ArgumentParser) -> None:
+    running.add_argument(
+        "--needs", type=_needs, action="append", default=[], metavar="R=N[,...]",
+        help="how much of which resource; default: all that there is",
+    )  # fmt: skip
+    running.add_argument(
+        "--ttl", type=float, default=60.0, metavar="SECS",
+        help="how long the room is held without a sign of life; default: 60",
+    )  # fmt: skip
+    running.add_argument("--note", default="", help="what operators see; default: the command")
+    running.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    _add_where(running)
+    running.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
+
+
+def _add_where(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser, argparse.SUPPRESS)
+    parser.add_argument("--admin", type=_admin, metavar="ADDRESS",
+                        help="where llmux is asked, as admin.listen has it; default: where"
+                        " the configuration says")  # fmt: skip
 
 
 def _add_config(parser: argparse.ArgumentParser, default: str) -> None:
@@ -122,6 +173,19 @@ def _port(word: str) -> int:
     if not 1 <= port <= 65535:
         raise argparse.ArgumentTypeError("a port is a whole number from 1 to 65535")
     return port
+
+
+def _needs(word: str) -> dict[str, float]:
+    needs = {}
+    for each in word.split(","):
+        resource, equals, amount = each.partition("=")
+        try:
+            needs[resource.strip()] = float(amount)
+        except ValueError:
+            equals = ""
+        if not (resource.strip() and equals and 0 <= needs[resource.strip()] < float("inf")):
+            raise argparse.ArgumentTypeError(f"{each!r} is not like gpu0=20")
+    return needs
 
 
 def _admin(word: str) -> Address:

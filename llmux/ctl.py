@@ -20,7 +20,7 @@ import attrs
 from llmux.addresses import is_loopback, operators_address
 from llmux.config import Config
 from llmux.errors import LLMuxError
-from llmux.overview import render
+from llmux.overview import render, render_reservations
 from llmux.settings import Address
 
 DONE, FAILED, NOBODY, INTERRUPTED = 0, 1, 3, 130
@@ -42,8 +42,9 @@ class Command:
     """
     What is asked.
 
-    :param verb: ``status``, ``wake``, ``sleep`` or ``reload``.
-    :param model: whose, if it is about a model.
+    :param verb: ``status``, ``reservations``, ``reload``, ``release``, or one of the orders about
+        models.
+    :param model: whose, if it is about a model; for ``release`` the id of the reservation.
     :param as_json: whether the answer is printed as it came.
     """
 
@@ -54,14 +55,24 @@ class Command:
     @property
     def is_order(self) -> bool:
         """Whether something is to be done."""
-        return self.verb != "status"
+        return self.verb not in ("status", "reservations")
+
+    @property
+    def method(self) -> str:
+        """How it is asked."""
+        if self.verb == "release":
+            return "DELETE"
+        return "POST" if self.is_order else "GET"
 
     @property
     def path(self) -> str:
         """Where it is asked."""
         if not self.model:
             return f"/llmux/{self.verb}"
-        return f"/llmux/models/{quote(self.model, safe='', errors='surrogateescape')}/{self.verb}"
+        name = quote(self.model, safe="", errors="surrogateescape")
+        if self.verb == "release":
+            return f"/llmux/reservations/{name}"
+        return f"/llmux/models/{name}/{self.verb}"
 
 
 class NoFace(LLMuxError):
@@ -70,6 +81,18 @@ class NoFace(LLMuxError):
 
 class NoAnswer(LLMuxError):
     """Nobody answers, or not llmux."""
+
+
+class Refused(LLMuxError):
+    """
+    llmux has refused or failed; the message says why.
+
+    :ivar status: the HTTP status.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def find_address(path: str, port: int | None) -> Address:
@@ -109,18 +132,58 @@ def run(command: Command, address: Address, out: TextIO, err: TextIO) -> int:
         connection = _connect(address)
         try:
             sent = True  # from now on it may have been heard
-            _send(connection, command, address)
-            status, body = _receive(connection, command, address)
+            order = command.is_order
+            _send(connection, command.method, command.path, address, patient=order)
+            hint = "; its log says what became of the order" if order else ""
+            status, body = _receive(connection, address, hint)
         finally:
             connection.close()
     except NoAnswer as error:
-        _say(str(error), err)
+        say(str(error), err)
         return NOBODY
     except KeyboardInterrupt:
         if sent and command.is_order:
-            _say("llmux: the order stands; llmux status shows what becomes of it", err)
+            say("llmux: the order stands; llmux status shows what becomes of it", err)
         return INTERRUPTED
     return _tell(command, address, status, body, out, err)
+
+
+def ask(
+    method: str,
+    path: str,
+    address: Address,
+    said: Mapping[str, Any] | None = None,
+    *,
+    patient: bool = False,
+) -> Any:
+    """
+    Ask once, for programs.
+
+    :param method: of the request.
+    :param path: of the request.
+    :param address: where the operator's face is.
+    :param said: its body.
+    :param patient: whether the answer may take as long as it likes.
+    :returns: the document that is answered.
+    :raises NoAnswer: if nobody answers there, or not llmux.
+    :raises Refused: if llmux refuses.
+    """
+    connection = _connect(address)
+    try:
+        _send(connection, method, path, address, said, patient=patient)
+        status, body = _receive(connection, address, "")
+    finally:
+        connection.close()
+    try:
+        document = json.loads(body)
+        if 200 <= status < 300:
+            return document
+        message = _message(document)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise NoAnswer(
+            f"what answers on {address} ({status}) is no llmux, or one of another version"
+        ) from None
+    raise Refused(message, status)
 
 
 def _connect(address: Address) -> HTTPConnection:
@@ -133,26 +196,34 @@ def _connect(address: Address) -> HTTPConnection:
     return connection
 
 
-def _send(connection: HTTPConnection, command: Command, address: Address) -> None:
+def _send(
+    connection: HTTPConnection,
+    method: str,
+    path: str,
+    address: Address,
+    said: Mapping[str, Any] | None = None,
+    *,
+    patient: bool,
+) -> None:
     own = address.path is not None or is_loopback(_reachable(address.host))
-    headers = {"Content-Type": "application/json"} if command.is_order else {}
+    headers = {"Content-Type": "application/json"} if method != "GET" else {}
     headers["Host"] = "localhost" if own else str(address)
-    connection.sock.settimeout(None if command.is_order else _STATUS_SECS)
+    connection.sock.settimeout(None if patient else _STATUS_SECS)
+    body = None if said is None else json.dumps(said).encode("ascii")
     try:
-        connection.request("POST" if command.is_order else "GET", command.path, headers=headers)
+        connection.request(method, path, body, headers)
     except OSError as error:
         raise NoAnswer(f"llmux on {address} takes no requests: {error.strerror}") from None
 
 
-def _receive(connection: HTTPConnection, command: Command, address: Address) -> tuple[int, bytes]:
+def _receive(connection: HTTPConnection, address: Address, hint: str) -> tuple[int, bytes]:
     try:
         response = connection.getresponse()
         return response.status, response.read()
     except TimeoutError:
         raise NoAnswer(f"llmux on {address} says nothing for {_STATUS_SECS:g} s") from None
     except (OSError, HTTPException):
-        what = "; its log says what became of the order" if command.is_order else ""
-        raise NoAnswer(f"llmux on {address} went away before it had answered{what}") from None
+        raise NoAnswer(f"llmux on {address} went away before it had answered{hint}") from None
 
 
 class _Connection(HTTPConnection):
@@ -199,15 +270,15 @@ def _tell(
         else:
             text = _in_words(command, document, _columns(out)) if error is None else ""
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        _say(
+        say(
             f"what answers on {address} ({status}) is no llmux, or one of another version",
             err,
         )
         return NOBODY
     if text:
-        _say(text, out)
+        say(text, out)
     if error is not None:
-        _say(f"llmux: {error}" if "\n" not in error else error, err)
+        say(f"llmux: {error}" if "\n" not in error else error, err)
     return DONE if error is None else FAILED
 
 
@@ -223,6 +294,10 @@ def _in_words(command: Command, document: Mapping[str, Any], columns: int | None
     """Say what a good answer says."""
     if command.verb == "status":
         return render(document, columns)
+    if command.verb == "reservations":
+        return render_reservations(document["reservations"])
+    if command.verb == "release":
+        return f"{document['id']} is given back"
     if command.verb == "reload":
         told = {words: document[key] for key, words in _SECTIONS.items()}
         lines = [f"{words}: {', '.join(names)}" for words, names in told.items() if names]
@@ -236,7 +311,7 @@ def _columns(out: TextIO) -> int | None:
     return shutil.get_terminal_size().columns if out.isatty() else None
 
 
-def _say(text: str, to: TextIO) -> None:
-    """Print, whatever the terminal can show."""
+def say(text: str, to: TextIO) -> None:
+    """Print, whatever the terminal can show, and at once."""
     coding = to.encoding or "utf-8"
-    print(text.encode(coding, "backslashreplace").decode(coding), file=to)
+    print(text.encode(coding, "backslashreplace").decode(coding), file=to, flush=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
@@ -18,6 +18,7 @@ from llmux.hooks.runner import HookRunner
 from llmux.operator import IOperator, OrderRefused
 from llmux.orders import Kind, OrderFailed
 from llmux.reload import Reloaded
+from llmux.reservation import Reservation, ReservationEnded, ReservationRefused
 from llmux.status import Status
 from llmux.switcher import Switcher
 
@@ -88,6 +89,42 @@ class Operator:
         """See :meth:`IOperator.kill`."""
         return self._order(Kind.KILL, model)
 
+    def pin(self, model: str) -> Deferred[str]:
+        """See :meth:`IOperator.pin`."""
+        return self._pin(model, pinned=True)
+
+    def unpin(self, model: str) -> Deferred[str]:
+        """See :meth:`IOperator.unpin`."""
+        return self._pin(model, pinned=False)
+
+    def reservations(self) -> list[dict[str, object]]:
+        """See :meth:`IOperator.reservations`."""
+        return self._told().reservations()
+
+    def reservation(self, id: str) -> dict[str, object]:
+        """See :meth:`IOperator.reservation`."""
+        return self._told().reservation(self._find(id))
+
+    def reserve(
+        self, needs: Mapping[str, float], ttl: float, note: str
+    ) -> Deferred[dict[str, object]]:
+        """See :meth:`IOperator.reserve`."""
+        return Deferred.fromCoroutine(self._reserved(needs, ttl, note))
+
+    def renew(self, id: str, ttl: float | None) -> dict[str, object]:
+        """See :meth:`IOperator.renew`."""
+        self._find(id)
+        try:
+            return self._told().reservation(self._switcher.reservations.renew(id, ttl))
+        except ReservationRefused as refused:
+            raise OrderRefused(400, str(refused)) from refused
+
+    def release(self, id: str) -> dict[str, object]:
+        """See :meth:`IOperator.release`."""
+        told = self._told().reservation(self._find(id))
+        self._switcher.reservations.give_back(id)
+        return told
+
     def reload(self) -> Deferred[dict[str, object]]:
         """See :meth:`IOperator.reload`."""
         return Deferred.fromCoroutine(self._reloaded())
@@ -115,6 +152,37 @@ class Operator:
             "removed": list(done.removed),
             "needs_restart": list(done.needs_restart),
         }
+
+    def _told(self) -> Status:
+        return Status(self._switcher, self._clock.seconds())
+
+    def _find(self, id: str) -> Reservation:
+        reservation = self._switcher.reservations.all.get(id)
+        if reservation is None:
+            raise OrderRefused(404, "There is no such reservation: it has ended, or never was")
+        return reservation
+
+    async def _reserved(
+        self, needs: Mapping[str, float], ttl: float, note: str
+    ) -> dict[str, object]:
+        try:
+            reservation = self._switcher.reservations.make(needs, ttl, note)
+        except ReservationRefused as refused:
+            raise OrderRefused(400 if refused.wrong else 409, str(refused)) from refused
+        try:
+            await reservation.granted
+        except ReservationEnded as ended:
+            raise OrderRefused(503, f"Nothing came of it: {ended}") from ended
+        return self._told().reservation(reservation)
+
+    def _pin(self, model: str, *, pinned: bool) -> Deferred[str]:
+        try:
+            self._check(model)
+        except OrderRefused as refused:
+            return fail(refused)
+        changed = self._switcher.pin(model, pinned)
+        now = "is pinned" if pinned else "is not pinned"
+        return succeed(f"{model} {now}{'' if changed else ' already' if pinned else ''}")
 
     def _order(self, kind: Kind, model: str) -> Deferred[str]:
         try:

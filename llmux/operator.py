@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
@@ -27,7 +29,7 @@ class IOperator(Interface):
     Tells what llmux is doing, and does what an operator wants.
 
     An order stands once it has been given: nobody cancels these Deferreds, also when whoever gave
-    it has gone.
+    it has gone; but for that of :meth:`reserve`.
     """
 
     def status() -> dict[str, object]:
@@ -52,6 +54,59 @@ class IOperator(Interface):
         End a model by its ``kill`` hook, whatever it is doing.
 
         :returns: one sentence that says what was done; fails with :class:`OrderRefused`.
+        """
+
+    def pin(model: str) -> Deferred[str]:
+        """
+        Have a model stay once it is awake, whoever waits.
+
+        :returns: one sentence that says what was done; fails with :class:`OrderRefused`.
+        """
+
+    def unpin(model: str) -> Deferred[str]:
+        """
+        Let a model go again for others.
+
+        :returns: one sentence that says what was done; fails with :class:`OrderRefused`.
+        """
+
+    def reservations() -> list[dict[str, object]]:
+        """Tell which reservations hold room, or wait for it, as the status document has them."""
+
+    def reservation(id: str) -> dict[str, object]:
+        """
+        Tell about one reservation.
+
+        :raises OrderRefused: if there is none of this id any more; status 404.
+        """
+
+    def reserve(needs: Mapping[str, float], ttl: float, note: str) -> Deferred[dict[str, object]]:
+        """
+        Reserve room for somebody who is no model.
+
+        :param needs: by resource, how much.
+        :param ttl: seconds for which it holds from the moment when the room is free, and from each
+            renewal.
+        :param note: what it is for.
+        :returns: what is told about it, when it holds; fails with :class:`OrderRefused`.
+            Cancelling it withdraws the reservation.
+        """
+
+    def renew(id: str, ttl: float | None) -> dict[str, object]:
+        """
+        Let a reservation hold for its whole time again.
+
+        :param ttl: another time to live from now on, in seconds.
+        :returns: what is told about it.
+        :raises OrderRefused: if there is none of this id any more (404), or it cannot be (400).
+        """
+
+    def release(id: str) -> dict[str, object]:
+        """
+        End a reservation.
+
+        :returns: what was told about it last.
+        :raises OrderRefused: if there is none of this id any more; status 404.
         """
 
     def reload() -> Deferred[dict[str, object]]:

@@ -6,12 +6,14 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from llmux.amounts import shown
+
 _HEADINGS = ("MODEL", "STATE", "SINCE", "IN FLIGHT", "WAITING", "LAST HOOK")
-_RIGHT = (2, 3, 4)  # columns of numbers
+_RIGHT = ("SINCE", "IN FLIGHT", "WAITING")  # columns of numbers
 _GAP = 2  # characters between two columns
 _SHORTEST_NAME = 12
 _MANY = 1000  # columns where there is no terminal
-_HOOKS = ("wake", "sleep", "freed", "kill")  # those that change something
+_HOOKS = ("wake", "sleep", "freed", "kill", "stop")  # those that change something
 
 
 def render(status: Mapping[str, Any], columns: int | None = None) -> str:
@@ -27,8 +29,9 @@ def render(status: Mapping[str, Any], columns: int | None = None) -> str:
         f"llmux {status['version']}, {status['phase']}, up for {lasting(status['uptime_secs'])}"
         f" (pid {status['pid']})",
         *_config_lines(status["config"]),
+        *_resource_lines(status["resources"]),
         "",
-        *_table([_HEADINGS, *map(_row, status["models"])], width),
+        *_models(status, width),
     ]
     notes = list(_notes(status))
     if notes:
@@ -36,6 +39,20 @@ def render(status: Mapping[str, Any], columns: int | None = None) -> str:
     for note in notes:
         lines += textwrap.wrap(note, width, subsequent_indent="    ", break_on_hyphens=False)
     return "\n".join(lines)
+
+
+def render_reservations(reservations: Sequence[Mapping[str, Any]]) -> str:
+    """Write a list of reservations for people."""
+    if not reservations:
+        return "nothing is reserved"
+    rows = [("RESERVATION", "NEEDS", "STATE", "SINCE", "NOTE")]
+    for each in reservations:
+        rows.append(
+            (each["id"], _amounts(each["needs"]), each["state"], lasting(each["since_secs"]),
+             each["note"])
+        )  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(_line(row, widths, right=()) for row in rows)
 
 
 def lasting(seconds: float) -> str:
@@ -52,6 +69,30 @@ def _config_lines(config: Mapping[str, Any]) -> Iterator[str]:
     if config["path"] is not None:
         changed = "; changed since it was read (llmux reload)" if config["modified"] else ""
         yield f"{config['path']}{changed}"
+
+
+def _resource_lines(resources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    told = [f"{r['name']} {shown(r['used'])} of {shown(r['capacity'])}" for r in resources]
+    if told:
+        yield ", ".join(told)
+
+
+def _models(status: Mapping[str, Any], width: int) -> list[str]:
+    """Write the table of models; where they are, if there is more than one place to be."""
+    rows = [_HEADINGS, *map(_row, status["models"])]
+    if status["resources"]:
+        places = ["WHERE", *map(_place, status["models"])]
+        rows = [(*row[:2], place, *row[2:]) for row, place in zip(rows, places, strict=True)]
+    return _table(rows, width)
+
+
+def _place(model: Mapping[str, Any]) -> str:
+    where = "" if model["placement"] is None else ",".join(model["placement"])
+    return f"{where} (pinned)".strip() if model["pinned"] else where
+
+
+def _amounts(needs: Mapping[str, float]) -> str:
+    return ",".join(f"{name}={shown(amount)}" for name, amount in needs.items())
 
 
 def _row(model: Mapping[str, Any]) -> tuple[str, ...]:
@@ -87,12 +128,13 @@ def _table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     others = sum(widths[1:]) + _GAP * len(widths[1:])
     widths[0] = min(widths[0], max(_SHORTEST_NAME, width - others))
-    return [_line([_shortened(row[0], widths[0]), *row[1:]], widths) for row in rows]
+    right = [number for number, name in enumerate(rows[0]) if name in _RIGHT]
+    return [_line([_shortened(row[0], widths[0]), *row[1:]], widths, right) for row in rows]
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> str:
     padded = [
-        cell.rjust(width) if number in _RIGHT else cell.ljust(width)
+        cell.rjust(width) if number in right else cell.ljust(width)
         for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
     return (" " * _GAP).join(padded).rstrip()
@@ -107,8 +149,12 @@ def _shortened(name: str, width: int) -> str:
 
 def _notes(status: Mapping[str, Any]) -> Iterator[str]:
     """Say what is going on, and what went wrong."""
-    if status["switch"] is not None:
-        yield _switch(status["switch"])
+    for switch in status["switches"]:
+        yield _switch(switch)
+    for each in status["reservations"]:
+        note = f": {each['note']}" if each["note"] else ""
+        since = lasting(each["since_secs"])
+        yield f"reserved, {each['state']} for {since}: {_amounts(each['needs'])}{note}"
     for order in status["orders"]:
         asked = f"{order['order']} {order['model']}".strip()
         yield f"ordered {lasting(order['waiting_secs'])} ago, not done yet: {asked}"
@@ -119,7 +165,10 @@ def _notes(status: Mapping[str, Any]) -> Iterator[str]:
 
 def _switch(switch: Mapping[str, Any]) -> str:
     leaving, target = ", ".join(switch["from"]), switch["to"]
-    if target is None:
+    stopped = ", ".join(switch["stops"])
+    if target is None and not leaving:
+        what = f"stopping {stopped}" if stopped else "making room"
+    elif target is None:
         what = f"putting {leaving} to sleep"
     else:
         what = f"switching from {leaving} to {target}" if leaving else f"waking {target}"

@@ -12,7 +12,15 @@ from llmux.errors import LLMuxError
 
 
 class ReservationRefused(LLMuxError):
-    """A reservation cannot be: the message says why."""
+    """
+    A reservation cannot be: the message says why.
+
+    :ivar wrong: whether what was asked for makes no sense; else there is no room for it.
+    """
+
+    def __init__(self, message: str, *, wrong: bool = False) -> None:
+        super().__init__(message)
+        self.wrong = wrong
 
 
 class ReservationEnded(LLMuxError):

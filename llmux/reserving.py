@@ -135,20 +135,28 @@ class Reservations:
         _check_ttl(ttl)
         capacity = self._outlook.budget.capacity
         if SLOT in capacity:
-            raise ReservationRefused("the configuration has no resources that could be reserved")
-        if not any(amount > 0 for amount in needs.values()):
-            raise ReservationRefused("nothing is asked for: say how much of which resource")
+            raise ReservationRefused(
+                "the configuration has no resources that could be reserved", wrong=True
+            )
         for resource, amount in needs.items():
             if resource not in capacity:
                 known = ", ".join(capacity)
-                raise ReservationRefused(f"there is no resource {resource}; there are: {known}")
+                raise ReservationRefused(
+                    f"there is no resource {resource}; there are: {known}", wrong=True
+                )
             if not 0 <= amount < math.inf:
-                raise ReservationRefused(f"{resource}: an amount is a number, 0 or more")
+                raise ReservationRefused(
+                    f"{resource}: an amount is a number, 0 or more", wrong=True
+                )
             if not covers(capacity[resource], amount):
                 raise ReservationRefused(
                     f"there is no room for {shown(amount)} of {resource}: all that there is, is"
                     f" {shown(capacity[resource])}"
                 )
+        if not any(amount > 0 for amount in needs.values()):
+            raise ReservationRefused(
+                "nothing is asked for: say how much of which resource", wrong=True
+            )
         if not self._outlook.can_ever(needs):
             pinned = self._outlook.staying()
             beside = f"pinned: {', '.join(pinned)}" if pinned else "asleep and has no stop hook"
@@ -197,5 +205,6 @@ class Reservations:
 def _check_ttl(ttl: float) -> None:
     if not SHORTEST_TTL <= ttl <= LONGEST_TTL:
         raise ReservationRefused(
-            f"a time to live is a number of seconds from {SHORTEST_TTL:.0f} to {LONGEST_TTL:.0f}"
+            f"a time to live is a number of seconds from {SHORTEST_TTL:.0f} to {LONGEST_TTL:.0f}",
+            wrong=True,
         )

@@ -40,9 +40,10 @@ class FifoPolicy:
     def _is_preceded(
         self, target: str, asked: Mapping[str, _Place], context: PolicyContext
     ) -> bool:
-        """Tell whether somebody who came earlier waits for one that would have to go."""
+        """Tell whether who came earlier waits for a place at a model that would have to go."""
         for name in context.models[target].evicts or ():
-            earlier = _first(context.models[name])
+            model = context.models[name]
+            earlier = _first(model) if model.state is State.AWAKE else None
             if earlier is not None and earlier < asked[target]:
                 return True
         return False

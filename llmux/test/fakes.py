@@ -215,12 +215,14 @@ class FakeOperator:
     :ivar document: the status that it tells.
     :ivar orders: every order, in order, as ``order model``.
     :ivar pending: what the test fires, for each order.
+    :ivar held: by id, the reservations that there are.
     """
 
     def __init__(self, outputs: Mapping[tuple[str, str], str] | None = None) -> None:
         self.document = a_status()
         self.orders: list[str] = []
         self.pending: list[Deferred[Any]] = []
+        self.held: dict[str, dict[str, object]] = {}
         self._outputs = outputs or {}
 
     def status(self) -> dict[str, object]:
@@ -242,6 +244,43 @@ class FakeOperator:
     def reload(self) -> Deferred[dict[str, object]]:
         """See :meth:`IOperator.reload`."""
         return self._order("reload")
+
+    def pin(self, model: str) -> Deferred[str]:
+        """See :meth:`IOperator.pin`."""
+        return self._order(f"pin {model}")
+
+    def unpin(self, model: str) -> Deferred[str]:
+        """See :meth:`IOperator.unpin`."""
+        return self._order(f"unpin {model}")
+
+    def reservations(self) -> list[dict[str, object]]:
+        """See :meth:`IOperator.reservations`."""
+        return list(self.held.values())
+
+    def reservation(self, id: str) -> dict[str, object]:
+        """See :meth:`IOperator.reservation`."""
+        if id not in self.held:
+            raise OrderRefused(404, "There is no such reservation")
+        return self.held[id]
+
+    def reserve(
+        self, needs: Mapping[str, float], ttl: float, note: str
+    ) -> Deferred[dict[str, object]]:
+        """See :meth:`IOperator.reserve`."""
+        amounts = " ".join(f"{name}={amount:g}" for name, amount in needs.items())
+        return self._order(f"reserve {amounts} for {ttl:g} s, {note}")
+
+    def renew(self, id: str, ttl: float | None) -> dict[str, object]:
+        """See :meth:`IOperator.renew`."""
+        self.orders.append(f"renew {id} {ttl}")
+        return self.reservation(id)
+
+    def release(self, id: str) -> dict[str, object]:
+        """See :meth:`IOperator.release`."""
+        self.orders.append(f"release {id}")
+        told = self.reservation(id)
+        del self.held[id]
+        return told
 
     def output(self, model: str, hook: str) -> str:
         """See :meth:`IOperator.output`."""

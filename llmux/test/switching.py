@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 from prometheus_client import CollectorRegistry
@@ -70,6 +70,9 @@ class Bench:
     A switcher with a virtual clock and hooks that end when the test says so.
 
     :param models: their names, or whole configurations.
+    :param resources: what there is; ``None``: so many slots.
+    :param shared: by name, the models of which any will do.
+    :param idle_model: the one that is woken when nothing is asked.
     """
 
     def __init__(
@@ -78,6 +81,9 @@ class Bench:
         policy: ISwitchPolicy | None = None,
         slots: int = 1,
         alive: frozenset[str] = frozenset(),
+        resources: Mapping[str, float] | None = None,
+        shared: Mapping[str, tuple[str, ...]] | None = None,
+        idle_model: str | None = None,
     ) -> None:
         configs = [m if isinstance(m, ModelConfig) else model_config(m) for m in models]
         configs = [
@@ -97,12 +103,18 @@ class Bench:
             hooks=self.hooks,
             policy=policy or FifoPolicy(),
             clock=self.clock,
-            budget=Budget.slots(slots),
+            budget=Budget.slots(slots) if resources is None else self.budget(resources),
             metrics=Metrics([config.name for config in configs], self.registry),
             events=self.events,
             costs=self.costs,
             before_sleep=self.before_sleep,
+            shared=shared,
+            idle_model=idle_model,
         )
+
+    def budget(self, resources: Mapping[str, float]) -> Budget:
+        """Make what there is of some resources."""
+        return Budget.of(resources)
 
     def make_hooks(self, alive: frozenset[str]) -> FakeHookRunner:
         """Make what runs the hooks."""

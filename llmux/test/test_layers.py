@@ -48,7 +48,7 @@ LAYERS = (
     ("ending", "reload operating status"),
     ("service serving",),
     # the ways in
-    ("cli ctl overview", "tap"),
+    ("cli ctl beside overview", "tap"),
     # what embedders import
     ("__init__",),
 )  # fmt: skip
@@ -260,7 +260,7 @@ class RoomTests(SynchronousTestCase):
             packages = ("subprocess", "multiprocessing", "pty", "twisted.internet.utils")
             return bool(words & module.words()) or any(map(module.uses, packages))
 
-        self.assert_only({"hooks"}, spawns)
+        self.assert_only({"hooks", "beside"}, spawns)
 
     def test_prometheus(self) -> None:
         """Only the metrics know prometheus_client, of which the service hands the registry on."""

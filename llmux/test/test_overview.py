@@ -30,7 +30,9 @@ BUSY = (
 class TableTests(SynchronousTestCase):
     def test_table(self) -> None:
         """Everything that matters is seen at once, in columns that stand one below the other."""
-        shown = render(a_status(*BUSY, switch=a_switch(**{"from": ["qwen3-8b"], "to": "gemma"})))
+        shown = render(
+            a_status(*BUSY, switches=[a_switch(**{"from": ["qwen3-8b"], "to": "gemma"})])
+        )
         self.assertEqual(
             shown.splitlines(),
             [
@@ -53,7 +55,7 @@ class TableTests(SynchronousTestCase):
         status = a_status(
             a_model(long, "draining", waiters=waiters(1000, 5000), hooks={"freed": a_hook()}),
             a_model("a", hooks={"wake": a_hook(result="failed", how="exited with status 1 " * 9)}),
-            switch=a_switch(why="requests wait " * 9),
+            switches=[a_switch(why="requests wait " * 9)],
         )
         lines = render(status, 80).splitlines()
         self.assertLessEqual(max(map(len, lines)), 80, lines)
@@ -113,7 +115,7 @@ class NoteTests(SynchronousTestCase):
             ({"to": None, "why": "an operator wants it"},
              "putting a to sleep: draining for 3.2 s, 2 in flight; an operator wants it"),
         ):  # fmt: skip
-            self.assertEqual(notes(a_model("a"), switch=a_switch(**changes)), [expected])
+            self.assertEqual(notes(a_model("a"), switches=[a_switch(**changes)]), [expected])
 
     def test_orders(self) -> None:
         """Orders that are not carried out yet are not forgotten."""

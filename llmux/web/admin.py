@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
-from urllib.parse import parse_qs, unquote_to_bytes
 
-import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, execute
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
@@ -18,7 +17,6 @@ from txaio.tx import make_logger
 from llmux.config import Limits
 from llmux.errors import InternalError, RequestError
 from llmux.events import Events
-from llmux.hooks.contract import Hook
 from llmux.operator import IOperator, OrderRefused
 from llmux.server.request import CLIENT_LEFT, RelayRequest
 from llmux.server.site import RelaySite
@@ -32,22 +30,21 @@ from llmux.web.answers import (
     send,
 )
 from llmux.web.guard import Reach, check
+from llmux.web.orders import METHODS, Asked, read_hook, read_path
 from llmux.web.paths import BlockedPaths
+from llmux.web.reservations import Wish, read_renewal, read_wish
 
 NO_FACE = OrderRefused(404, "The operator's face is not here (admin.listen)")
 """What is answered to clients who ask for it where it is not."""
 
-_MODELS = b"/llmux/models/"
 _BELOW = BlockedPaths(("/llmux",))
-_READ = ("GET", "HEAD")
-_METHODS = {
-    **dict.fromkeys(("health", "status", "output"), _READ),
-    **dict.fromkeys(("wake", "sleep", "kill", "reload"), ("POST",)),
-}
-_OF_A_MODEL = ("output", "wake", "sleep", "kill")
-_OF_ALL = {b"/health": "health", b"/llmux/status": "status", b"/llmux/reload": "reload"}
-_HOOKS = tuple(hook.value for hook in Hook)
 _LONGEST_BODY = 1024  # bytes; {} needs two
+_SAFE = (b"GET", b"HEAD")
+_ORDERS = {
+    (b"POST", "reservations"): "reserve",
+    (b"POST", "reservation"): "renew",
+    (b"DELETE", "reservation"): "release",
+}  # what the log calls them
 
 
 def is_operators(path: bytes) -> bool:
@@ -62,45 +59,13 @@ def is_operators(path: bytes) -> bool:
     return (b"%" in path or b"llmux" in path.lower()) and path in _BELOW
 
 
-@attrs.frozen
-class Asked:
-    """
-    What a path asks for.
-
-    :param verb: one of the keys of the table of methods.
-    :param model: whose; empty: of all.
-    """
-
-    verb: str
-    model: str = ""
-
-
-def read_path(path: bytes) -> Asked:
-    """
-    Read a path: ``/llmux/models/NAME/VERB``, where the name may be encoded or hold slashes.
-
-    :param path: as it came.
-    :raises OrderRefused: if there is nothing there.
-    """
-    if path in _OF_ALL:
-        return Asked(_OF_ALL[path])
-    name, _, last = path.removeprefix(_MODELS).rpartition(b"/")
-    verb = last.decode("ascii")
-    if not path.startswith(_MODELS) or not name or verb not in _OF_A_MODEL:
-        raise OrderRefused(
-            404,
-            "There is nothing here; the operator's paths are /llmux/status, /llmux/reload, and"
-            " below /llmux/models/NAME: output, wake, sleep, kill",
-        )
-    return Asked(verb, unquote_to_bytes(name).decode("utf-8", "replace"))
-
-
 class AdminFace(Resource):
     """
     Answers ``/llmux/...``, and on a listener of its own ``/health``.
 
     It needs the requests of a :class:`RelaySite`.  An order stands once it has been given: a client
-    that leaves does not take it back.
+    that leaves does not take it back.  A reservation that has not been told to whoever asked for it
+    does not stand.
 
     :param operator: does it.
     :param reach: who can connect to where this is served.
@@ -149,6 +114,8 @@ class AdminFace(Resource):
             body = await self._answer(request)
         except RequestError as error:
             body = error_answer(request, error)
+        except CancelledError:  # its client has left, and with it what it asked for
+            return
         except Exception:
             self._log.failure("a request of the operator's failed in a way that nobody foresaw")
             body = error_answer(request, InternalError())
@@ -159,51 +126,94 @@ class AdminFace(Resource):
             raise request.refusal
         check(request.method, request.requestHeaders, self._reach)
         asked = read_path(request.path)
-        allowed = _METHODS[asked.verb]
+        allowed = METHODS[asked.verb]
         if request.method.decode("ascii") not in allowed:
             request.responseHeaders.setRawHeaders("Allow", [", ".join(allowed)])
             raise OrderRefused(405, f"This is asked for with {' or '.join(allowed)}")
-        if asked.verb == "health":
-            return json_answer(request, self._health())
-        if asked.verb == "status":
-            return json_answer(request, self._operator.status())
-        if asked.verb == "output":
-            printed = self._operator.output(asked.model, _read_hook(request.uri))
-            return answer(request, "text/plain; charset=utf-8", printed.encode("utf-8", "replace"))
-        _refuse_content(request)
-        return json_answer(request, await self._order(asked, request))
+        if request.method in _SAFE:
+            return self._tell(asked, request)
+        give = self._understand(asked, request)
+        return json_answer(request, await self._order(asked, request, give))
 
-    async def _order(self, asked: Asked, request: RelayRequest) -> object:
+    def _tell(self, asked: Asked, request: RelayRequest) -> bytes:
+        operator = self._operator
+        if asked.verb == "output":
+            printed = operator.output(asked.name, read_hook(request.uri))
+            return answer(request, "text/plain; charset=utf-8", printed.encode("utf-8", "replace"))
+        told: dict[str, Callable[[], object]] = {
+            "health": self._health,
+            "status": operator.status,
+            "reservations": lambda: {"reservations": operator.reservations()},
+            "reservation": lambda: operator.reservation(asked.name),
+        }
+        return json_answer(request, told[asked.verb]())
+
+    async def _order(
+        self, asked: Asked, request: RelayRequest, give: Callable[[], Awaitable[object]]
+    ) -> object:
         """Give an order, and say what was done."""
         began = self._clock.seconds()
         told = {
-            "order": asked.verb,
-            "model": asked.model,
+            "order": _ORDERS.get((request.method, asked.verb), asked.verb),
+            "model": "" if asked.verb == "reservation" else asked.name,
             "request_id": request.request_id.decode("ascii"),
         }
         self._events.operator_asked(**told, client=request.client_host)
         status = InternalError.status
         try:
-            done = await self._give(asked)
-            status = 200
+            done = await give()
+            status = request.code
         except RequestError as error:
             status = error.status
+            raise
+        except CancelledError:
+            status = CLIENT_LEFT
             raise
         finally:
             seconds = self._clock.seconds() - began
             self._events.operator_answered(**told, status=status, seconds=seconds)
         return done
 
-    async def _give(self, asked: Asked) -> object:
-        operator = self._operator
+    def _understand(self, asked: Asked, request: RelayRequest) -> Callable[[], Awaitable[object]]:
+        """
+        Find out what is ordered.
+
+        :returns: what gives the order.
+        :raises OrderRefused: if the request's body does not fit.
+        """
+        operator, name = self._operator, asked.name
+        if asked.verb == "reservations":
+            return partial(self._reserve, read_wish(request), request)
+        if asked.verb == "reservation" and request.method == b"POST":
+            ttl = read_renewal(request)
+            return lambda: execute(operator.renew, name, ttl)
+        _refuse_content(request)
+        if asked.verb == "reservation":
+            return lambda: execute(operator.release, name)
         if asked.verb == "reload":
-            return await operator.reload()
+            return operator.reload
         orders: dict[str, Callable[[str], Awaitable[str]]] = {
             "wake": operator.wake,
             "sleep": operator.sleep,
             "kill": operator.kill,
+            "pin": operator.pin,
+            "unpin": operator.unpin,
         }
-        return {"done": await orders[asked.verb](asked.model)}
+        return partial(self._give, orders[asked.verb], name)
+
+    async def _give(self, order: Callable[[str], Awaitable[str]], model: str) -> object:
+        return {"done": await order(model)}
+
+    async def _reserve(self, wish: Wish, request: RelayRequest) -> object:
+        """Make a reservation; one whose asker goes before it is told is nobody's."""
+        waiting = self._operator.reserve(wish.needs, wish.ttl, wish.note)
+        request.notifyFinish().addErrback(lambda _: waiting.cancel())
+        document = await waiting
+        if request.channel is None:
+            self._operator.release(str(document["id"]))
+            raise CancelledError
+        request.setResponseCode(201)
+        return document
 
 
 def admin_site(
@@ -225,17 +235,6 @@ def admin_site(
         refused=refused,
         abandoned=face.abandoned,
     )
-
-
-def _read_hook(target: bytes) -> str:
-    """Say which hook's output is asked for."""
-    query = target.partition(b"?")[2].decode("ascii")
-    hooks = parse_qs(query, keep_blank_values=True).get("hook", [])
-    if len(hooks) != 1:
-        raise OrderRefused(400, f"Say which hook's: ?hook= and one of {', '.join(_HOOKS)}")
-    if hooks[0] not in _HOOKS:
-        raise OrderRefused(404, f"There is no such hook; it is one of {', '.join(_HOOKS)}")
-    return hooks[0]
 
 
 def _refuse_content(request: RelayRequest) -> None:

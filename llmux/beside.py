@@ -1,0 +1,204 @@
+"""
+``llmux run``: a command beside the models, in room that is reserved for it while it runs.
+
+The room is asked for, waited for, held by a heartbeat and given back.  Whatever becomes of llmux
+meanwhile, the command is left in peace.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+import attrs
+
+from llmux import ctl
+from llmux.amounts import shown
+from llmux.settings import Address
+
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+"""Exit statuses of shells for a command that is not there, and for one that cannot be run."""
+
+_BEATS = 3  # renewals in the time for which a reservation holds
+_PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
+_GONE = 404
+
+
+@attrs.frozen
+class Job:
+    """
+    What is to be run, and what it takes.
+
+    :param command: the command and its arguments.
+    :param needs: by resource, how much; nothing: all that there is.
+    :param ttl: seconds for which the room is held if no heartbeat comes.
+    :param note: what operators see; empty: the command.
+    :param quiet: whether nothing is said but errors.
+    """
+
+    command: Sequence[str]
+    needs: Mapping[str, float]
+    ttl: float = 60.0
+    note: str = ""
+    quiet: bool = False
+
+
+def run(job: Job, address: Address, err: TextIO) -> int:
+    """
+    Reserve the room, run the command, and give the room back.
+
+    :param job: what.
+    :param address: where the operator's face is.
+    :param err: gets what there is to be said.
+    :returns: the command's exit status, 128 and the number of the signal that ended it, or why it
+        was not run: one of those of :mod:`llmux.ctl`, :data:`NOT_FOUND`, :data:`NOT_EXECUTABLE`.
+    """
+    missing = _missing(job.command[0], err)
+    if missing is not None:
+        return missing
+    holder = _Holder(job, address, err)
+    try:
+        holder.reserve()
+    except ctl.NoAnswer as error:
+        ctl.say(str(error), err)
+        return ctl.NOBODY
+    except ctl.Refused as refused:
+        ctl.say(f"llmux: {refused}", err)
+        return ctl.FAILED
+    except KeyboardInterrupt:  # the connection is closed, and with it nobody waits any more
+        return ctl.INTERRUPTED
+    try:
+        return _execute(job.command, holder.id, err)
+    finally:
+        holder.give_back()
+
+
+class _Holder:
+    """
+    Holds a reservation for as long as it is needed.
+
+    :param job: what for.
+    :param address: where the operator's face is.
+    :param err: gets what there is to be said.
+    :ivar id: the reservation's, once there is one.
+    """
+
+    def __init__(self, job: Job, address: Address, err: TextIO) -> None:
+        self._job = job
+        self._address = address
+        self._err = err
+        self._needs = job.needs
+        self._over = threading.Event()
+        self._heart = threading.Thread(target=self._beat, daemon=True)
+        self.id = ""
+
+    def reserve(self) -> None:
+        """
+        Wait for the room, and begin to hold it.
+
+        :raises NoAnswer: if nobody answers there.
+        :raises Refused: if llmux refuses.
+        """
+        if not self._needs:
+            self._needs = self._everything()
+        if not self._job.quiet:
+            amounts = ", ".join(f"{shown(some)} {name}" for name, some in self._needs.items())
+            ctl.say(f"llmux: waiting for {amounts}", self._err)
+        self._ask_for_room()
+        self._heart.start()
+
+    def give_back(self) -> None:
+        """Let others have the room."""
+        self._over.set()
+        self._heart.join(timeout=1.0)  # it may be waiting for llmux; it ends with this process
+        try:
+            ctl.ask("DELETE", f"/llmux/reservations/{self.id}", self._address)
+        except (ctl.NoAnswer, ctl.Refused) as error:
+            if not (isinstance(error, ctl.Refused) and error.status == _GONE):
+                ctl.say(f"llmux: the room is given back in {self._job.ttl:g} s: {error}", self._err)
+
+    def _everything(self) -> dict[str, float]:
+        status = ctl.ask("GET", "/llmux/status", self._address)
+        return {each["name"]: each["capacity"] for each in status["resources"]}
+
+    def _ask_for_room(self) -> None:
+        note = self._job.note or shlex.join(self._job.command)
+        printable = "".join(c if c.isprintable() else "?" for c in note)[:200]
+        wish = {"needs": dict(self._needs), "ttl_secs": self._job.ttl, "note": printable}
+        told = ctl.ask("POST", "/llmux/reservations", self._address, wish, patient=True)
+        self.id = told["id"]
+
+    def _beat(self) -> None:
+        """Renew, over and over; whatever goes wrong is no reason to disturb the command."""
+        while not self._over.wait(self._job.ttl / _BEATS):
+            try:
+                ctl.ask("POST", f"/llmux/reservations/{self.id}", self._address, {})
+            except ctl.NoAnswer:
+                continue  # llmux is being started anew, perhaps
+            except ctl.Refused as refused:
+                if refused.status == _GONE:
+                    self._lost()
+
+    def _lost(self) -> None:
+        """Ask for the room again: the machine has slept, or llmux has lost its journal."""
+        ctl.say("llmux: the room was not held any more; it is asked for again", self._err)
+        try:
+            self._ask_for_room()
+        except (ctl.NoAnswer, ctl.Refused) as error:
+            ctl.say(f"llmux: the room could not be had again: {error}", self._err)
+
+
+def _missing(program: str, err: TextIO) -> int | None:
+    """Tell whether a program cannot be run, before anybody has to go for it."""
+    if shutil.which(program) is not None:
+        return None
+    if os.sep in program and os.path.exists(program):
+        ctl.say(f"llmux: {program} cannot be executed", err)
+        return NOT_EXECUTABLE
+    ctl.say(f"llmux: there is no command {program}", err)
+    return NOT_FOUND
+
+
+def _execute(command: Sequence[str], reservation: str, err: TextIO) -> int:
+    """Run a command in the foreground."""
+    environment = {**os.environ, "LLMUX_RESERVATION": reservation}
+    try:
+        with _ignoring(signal.SIGINT):
+            process = subprocess.Popen(list(command), env=environment)  # noqa: S603  # the user's own
+            with _passing_on(process):
+                status = process.wait()
+    except OSError as error:
+        ctl.say(f"llmux: {command[0]} cannot be run: {error.strerror}", err)
+        return NOT_EXECUTABLE
+    return 128 - status if status < 0 else status
+
+
+@contextmanager
+def _ignoring(number: signal.Signals) -> Iterator[None]:
+    """Live through a signal: ``Ctrl-C`` is for the command, which gets it from the terminal."""
+    before = signal.signal(number, lambda *_: None)  # what is ignored, a command would ignore, too
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+@contextmanager
+def _passing_on(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """Let a command have the signals that are sent to who waits for it."""
+    before = {
+        number: signal.signal(number, lambda got, _: process.send_signal(got))
+        for number in _PASSED_ON
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
