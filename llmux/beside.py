@@ -13,9 +13,9 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, TextIO
+from collections.abc import Mapping, Sequence
+from types import FrameType
+from typing import Any, Self, TextIO
 
 import attrs
 
@@ -112,7 +112,10 @@ class _Holder:
             amounts = ", ".join(f"{shown(some)} {name}" for name, some in self._needs.items())
             ctl.say(f"llmux: waiting for {amounts}", self._err)
         self._ask_for_room()
+        # Signals have to reach the thread that waits for the command, or it would not wake up.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         self._heart.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def give_back(self) -> None:
         """Let others have the room."""
@@ -169,36 +172,49 @@ def _missing(program: str, err: TextIO) -> int | None:
 def _execute(command: Sequence[str], reservation: str, err: TextIO) -> int:
     """Run a command in the foreground."""
     environment = {**os.environ, "LLMUX_RESERVATION": reservation}
-    try:
-        with _ignoring(signal.SIGINT):
+    with _Signals() as signals:
+        try:
             process = subprocess.Popen(list(command), env=environment)  # noqa: S603  # the user's own
-            with _passing_on(process):
-                status = process.wait()
-    except OSError as error:
-        ctl.say(f"llmux: {command[0]} cannot be run: {error.strerror}", err)
-        return NOT_EXECUTABLE
+        except OSError as error:
+            ctl.say(f"llmux: {command[0]} cannot be run: {error.strerror}", err)
+            return NOT_EXECUTABLE
+        signals.pass_on(process)
+        status = process.wait()
     return 128 - status if status < 0 else status
 
 
-@contextmanager
-def _ignoring(number: signal.Signals) -> Iterator[None]:
-    """Live through a signal: ``Ctrl-C`` is for the command, which gets it from the terminal."""
-    before = signal.signal(number, lambda *_: None)  # what is ignored, a command would ignore, too
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
+class _Signals:
+    """
+    Takes signals that are meant for the command, also before it is there.
 
+    ``Ctrl-C`` the command gets from the terminal; who waits for it only has to live through that.
+    What was ignored the command would ignore, too, so it is taken and nothing is done.
+    """
 
-@contextmanager
-def _passing_on(process: subprocess.Popen[Any]) -> Iterator[None]:
-    """Let a command have the signals that are sent to who waits for it."""
-    before = {
-        number: signal.signal(number, lambda got, _: process.send_signal(got))
-        for number in _PASSED_ON
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+    def __init__(self) -> None:
+        self._early: list[int] = []
+        self._process: subprocess.Popen[bytes] | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in _PASSED_ON:
+            self._before[number] = signal.signal(number, self._take)
+        self._before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def pass_on(self, process: subprocess.Popen[bytes]) -> None:
+        """Let a process have what has come, and what will."""
+        self._process = process
+        early, self._early = self._early, []
+        for number in early:
+            process.send_signal(number)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if self._process is None:
+            self._early.append(number)
+        else:
+            self._process.send_signal(number)
