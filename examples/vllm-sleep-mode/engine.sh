@@ -7,6 +7,8 @@ container=${VLLM_CONTAINER:-}
 pid_file=$LLMUX_STATE_DIR/vllm.pid
 # The level that the engine was put to sleep at.
 level_file=$LLMUX_STATE_DIR/vllm.sleep-level
+# The GPUs that the engine was started on; it cannot move to others while it runs.
+place_file=$LLMUX_STATE_DIR/vllm.place
 # There while the engine is being woken; a wake that breaks off leaves it behind.
 waking_file=$LLMUX_STATE_DIR/vllm.waking
 deadline=${LLMUX_DEADLINE:-600}
@@ -73,4 +75,28 @@ is_running() {
 group_lives() {
     ps -A -o pgid= -o stat= |
         awk -v group="$pid" '$1 == group && $2 !~ /^[ZX]/ { lives = 1 } END { exit !lives }'
+}
+
+# End the engine, and wait until nothing of it holds anything any more.
+end_engine() {
+    is_running || fail "vLLM at $LLMUX_URL was not started by wake.sh; end it"
+    patience=${KILL_AFTER:-20}
+    if [ "$patience" -ge $((${deadline%%.*} / 2)) ]; then
+        patience=$((${deadline%%.*} / 2))
+    fi
+    rm -f "$level_file" "$waking_file"
+    if [ -n "$container" ]; then
+        docker stop -t "$patience" "$container" >/dev/null || fail "docker cannot stop $container"
+        return
+    fi
+    kill -TERM "$pid" 2>/dev/null || kill -s KILL -- "-$pid" 2>/dev/null || true
+    start=$(date +%s)
+    while group_lives; do
+        if [ "$(date +%s)" -ge $((start + patience)) ]; then
+            kill -s KILL -- "-$pid" 2>/dev/null || true
+        fi
+        in_time || fail "process group $pid cannot be ended; look at it with ps"
+        sleep 0.2
+    done
+    rm -f "$pid_file"
 }

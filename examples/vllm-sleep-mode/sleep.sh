@@ -10,35 +10,12 @@ set -eu
 
 . "$(dirname "$0")/engine.sh"
 
-stop() {
-    is_running || fail "vLLM at $LLMUX_URL was not started by wake.sh; end it"
-    patience=${KILL_AFTER:-20}
-    if [ "$patience" -ge $((${deadline%%.*} / 2)) ]; then
-        patience=$((${deadline%%.*} / 2))
-    fi
-    rm -f "$level_file" "$waking_file"
-    if [ -n "$container" ]; then
-        docker stop -t "$patience" "$container" >/dev/null || fail "docker cannot stop $container"
-        return
-    fi
-    kill -TERM "$pid" 2>/dev/null || kill -s KILL -- "-$pid" 2>/dev/null || true
-    start=$(date +%s)
-    while group_lives; do
-        if [ "$(date +%s)" -ge $((start + patience)) ]; then
-            kill -s KILL -- "-$pid" 2>/dev/null || true
-        fi
-        in_time || fail "process group $pid cannot be ended; look at it with ps"
-        sleep 0.2
-    done
-    rm -f "$pid_file"
-}
-
 command -v curl >/dev/null || fail "curl is missing; install it"
 if ! healthy; then
     # Not started, broken, or still loading: whatever runs of it holds memory.
     if is_running; then
         say "the engine is not healthy; ending it"
-        stop
+        end_engine
     fi
     exit 0
 fi
@@ -46,7 +23,7 @@ fi
 if [ -e "$waking_file" ]; then
     # It calls itself asleep until the last part is awake, and would not let go of the others.
     say "the last wake broke off; ending the engine"
-    stop
+    end_engine
     exit 0
 fi
 
@@ -55,7 +32,7 @@ case $(state) in
     awake) ;;
     *)
         say "no /is_sleeping: start vLLM with --enable-sleep-mode and VLLM_SERVER_DEV_MODE=1"
-        stop
+        end_engine
         exit 0
         ;;
 esac
@@ -70,5 +47,5 @@ if post "/sleep?level=$level"; then
     done
 else
     say "the engine will not sleep; ending it"
-    stop
+    end_engine
 fi

@@ -6,6 +6,7 @@
 #   VLLM            the program (vllm)
 #   VLLM_MODEL      what to load: a name or a folder (the model's name in llmux)
 #   VLLM_ARGS       more arguments for it, separated by blanks (none)
+#   KILL_AFTER      as for sleep.sh, for an engine that has to move to other GPUs
 # shellcheck disable=SC1091,SC2154
 set -eu
 
@@ -17,6 +18,11 @@ start() {
         docker start "$container" >/dev/null || fail "create $container first; see README.rst"
         return
     fi
+    if [ -n "$gpus" ]; then
+        export CUDA_VISIBLE_DEVICES="$gpus"
+        case $gpus in *,*) VLLM_ARGS="${VLLM_ARGS:-} --tensor-parallel-size $gpu_count" ;; esac
+    fi
+    echo "$gpus" >"$place_file"
     program=${VLLM:-vllm}
     command -v "$program" >/dev/null || fail "there is no $program; set VLLM to its path"
     set -f # VLLM_ARGS is split at its blanks, but its * and ? are left alone
@@ -58,6 +64,14 @@ wake() {
 }
 
 command -v curl >/dev/null || fail "curl is missing; install it"
+# LLMUX_PLACEMENT names what the engine is to take: gpu0, or gpu0,gpu1. Without it, it takes what it
+# sees.
+gpus=$(printf '%s\n' "${LLMUX_PLACEMENT:-}" | tr , '\n' | sed -n 's/^gpu//p' | paste -sd, -)
+gpu_count=$(printf '%s\n' "$gpus" | tr , '\n' | wc -l | tr -d ' ')
+if [ -z "$container" ] && [ "$gpus" != "$(cat "$place_file" 2>/dev/null)" ] && is_running; then
+    say "the engine is to be on other GPUs; ending it"
+    end_engine
+fi
 if ! healthy; then
     is_running || start
     until healthy; do

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from llmux.demo.memory import read_amounts
 from llmux.demo.server import Options, serve
 
 
@@ -30,6 +31,13 @@ def _rate(text: str) -> float:
     return number
 
 
+def _amounts(text: str) -> dict[str, float]:
+    try:
+        return read_amounts(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
 def _parse(arguments: Sequence[str]) -> Namespace:
     parser = ArgumentParser(prog="python -m llmux.demo", description="A backend without a model.")
     add = parser.add_argument
@@ -39,6 +47,9 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     add("--load-secs", type=_seconds, default=2.0, help="how long loading takes (%(default)s)")
     add("--tokens-per-sec", type=_rate, default=30.0, help="how fast it speaks (%(default)s)")
     add("--pid-file", type=Path, help="write the process's number here")
+    add("--memory", type=Path, metavar="DIR", help="the memory of a pretended machine")
+    add("--needs", type=_amounts, default={}, help="how much of it to hold: gpu0=20,ram=2")
+    add("--asleep-needs", type=_amounts, default={}, help="how much while asleep (level 1)")
     return parser.parse_args(arguments)
 
 
@@ -57,6 +68,9 @@ def main(arguments: Sequence[str]) -> int:
             load_secs=given.load_secs,
             tokens_per_sec=given.tokens_per_sec,
             pid_file=given.pid_file,
+            memory=given.memory,
+            needs=given.needs,
+            asleep_needs=given.asleep_needs,
         )
     )
 

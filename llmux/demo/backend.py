@@ -12,6 +12,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from llmux.demo import speech, wire
+from llmux.demo.bed import Bed
+from llmux.demo.memory import NoRoom
 
 _GET, _POST = (b"GET", b"HEAD"), (b"POST",)
 
@@ -25,6 +27,7 @@ class Backend:
     :ivar clock: where the time comes from.
     :ivar load_secs: how long it loads, from when this object is made.
     :ivar tokens_per_sec: how fast it speaks; each answer by itself.
+    :ivar bed: lets it sleep, if it can.
     :ivar in_flight: how many answers are being spoken right now.
     """
 
@@ -32,6 +35,7 @@ class Backend:
     clock: IReactorTime
     load_secs: float
     tokens_per_sec: float
+    bed: Bed | None = None
     in_flight: int = field(default=0, init=False)
     _started: float = field(init=False)
 
@@ -111,6 +115,13 @@ class BackendResource(Resource):
             b"/v1/embeddings": (_POST, self._embed),
             b"/v1/audio/transcriptions": (_POST, self._transcribe),
         }
+        if self._backend.bed is not None:
+            routes |= {
+                b"/is_sleeping": (_GET, self._is_sleeping),
+                b"/sleep": (_POST, self._sleep),
+                b"/wake_up": (_POST, self._wake_up),
+                b"/collective_rpc": (_POST, self._nothing),
+            }
         methods, handler = routes.get(request.path, ((), None))
         if handler is None:
             missing = wire.error("There is nothing at this path", "not_found_error")
@@ -123,6 +134,9 @@ class BackendResource(Resource):
             request.setHeader(b"retry-after", b"1")
             early = wire.error("The model is loading", "unavailable_error")
             return _reply(request, 503, early)
+        bed = self._backend.bed
+        if bed is not None and bed.asleep and request.path.startswith(b"/v1/"):
+            return _reply(request, 503, wire.error("The model is asleep", "unavailable_error"))
         return await handler(request)
 
     async def _health(self, request: Request) -> str:
@@ -132,6 +146,23 @@ class BackendResource(Resource):
 
     async def _models(self, request: Request) -> str:
         return _reply(request, 200, wire.models(self._backend.name))
+
+    async def _is_sleeping(self, request: Request) -> str:
+        assert self._backend.bed is not None
+        return _reply(request, 200, {"is_sleeping": self._backend.bed.asleep})
+
+    async def _sleep(self, request: Request) -> str:
+        assert request.args is not None
+        level = int((request.args.get(b"level") or [b"1"])[0])
+        assert self._backend.bed is not None
+        return _moved(request, lambda bed: bed.sleep(level), self._backend.bed)
+
+    async def _wake_up(self, request: Request) -> str:
+        assert self._backend.bed is not None
+        return _moved(request, Bed.wake, self._backend.bed)
+
+    async def _nothing(self, request: Request) -> str:
+        return _reply(request, 200, {})
 
     async def _embed(self, request: Request) -> str:
         body = _read(request)
@@ -163,6 +194,16 @@ class BackendResource(Resource):
         finally:
             self._backend.in_flight -= 1
         return f"{ask.tokens} tokens{', streamed' if ask.stream else ''}"
+
+
+def _moved(request: Request, move: Callable[[Bed], None], bed: Bed) -> str:
+    """Let an engine sleep or wake, and say so."""
+    try:
+        move(bed)
+    except NoRoom as refusal:
+        _reply(request, 500, wire.error(str(refusal), "server_error"))
+        return str(refusal)
+    return _reply(request, 200, {})
 
 
 def _read(request: Request) -> wire.Json:

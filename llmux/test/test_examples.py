@@ -43,6 +43,18 @@ class ConfigTests(SynchronousTestCase):
                     self.assertEqual(script.parent, path.parent)
                     self.assertTrue(os.access(script, os.X_OK), script)
 
+    def test_residency(self) -> None:
+        """Those for several models at a time are valid, too, and use scripts that are there."""
+        configs = sorted(EXAMPLES.glob("residency/*.yaml"))
+        self.assertEqual(len(configs), 4)
+        for path in configs:
+            config = Config.from_file(path)
+            self.assertTrue(config.resources, path)
+            for model in config.models.values():
+                for hook in filter(None, (model.wake, model.sleep, model.alive, model.stop)):
+                    script = CHECKOUT / hook.split()[-1]
+                    self.assertTrue(os.access(script, os.X_OK), script)
+
 
 class ShellTests(ProcessTests):
     """What the scripts look like."""

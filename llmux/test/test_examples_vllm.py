@@ -144,3 +144,27 @@ class VLLMTests(ExampleTests):
         self.server.answers["/sleep"] = lambda: (500, {})
         await self.assert_hook("sleep", VLLM_CONTAINER="box", KILL_AFTER="3")
         self.assertEqual(self.calls, ["start box", "stop -t 3 box"])
+
+    async def test_place(self) -> None:
+        """An engine starts on the GPU that it is given, and starts anew if that is another one."""
+        ending = """trap 'echo down >"$FAKE/status"; exit' TERM\nwait\n"""
+        engine = VLLM.replace('echo "dev', 'echo "on $CUDA_VISIBLE_DEVICES, dev')
+        self.install("vllm", engine.replace("wait\n", ending))
+        await self.assert_hook("wake", LLMUX_PLACEMENT="gpu1")
+        pid = int((self.state / "vllm.pid").read_text())
+        await self.assert_hook("wake", LLMUX_PLACEMENT="gpu1")
+        self.assertEqual(len(self.calls), 1)
+        self.assertIn("on 1, dev", self.calls[0])
+        output = await self.assert_hook("wake", LLMUX_PLACEMENT="gpu0,gpu1", KILL_AFTER="1")
+        self.assertIn("is to be on other GPUs", output)
+        self.assertFalse(group_runs(pid))
+        self.assertIn("on 0,1, dev", self.calls[1])
+        self.assertIn("--tensor-parallel-size 2", self.calls[1])
+
+    async def test_stop(self) -> None:
+        """An engine that is stopped is gone, be it asleep; if there is none, that is as good."""
+        await self.assert_hook("stop")
+        pid = await self.start()
+        await self.assert_hook("sleep")
+        await self.assert_hook("stop", KILL_AFTER="1")
+        self.assertFalse(group_runs(pid))
