@@ -22,15 +22,17 @@ class FormScanner(Scanner):
     Scans a form for its field ``model``.
 
     Fields stand behind each other with ``&`` between them; of others nothing is kept.
+
+    :param lenient: see :class:`Scanner`.
     """
 
     kind = "form"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, lenient: bool = False) -> None:
+        super().__init__(lenient=lenient)
         self._in_other = False  # inside a field that is not looked at
         self._value: bytearray | None = None  # the model's name so far
-        self._value_at = 0
+        self._value_at: int | None = None  # where it begins, if there is an "="
 
     def _scan(self, data: bytes) -> bytes:
         pos = 0
@@ -47,7 +49,7 @@ class FormScanner(Scanner):
                     self._name_at(self._begin + pos)
                     self._value = bytearray()
                     pos = field.end()
-                    self._value_at = self._begin + pos
+                    self._value_at = self._begin + pos if field[0].endswith(b"=") else None
                 elif len(data) - pos < _LONGEST_KEY:  # it may become one
                     return data[pos:]
                 else:
@@ -57,7 +59,7 @@ class FormScanner(Scanner):
     def _end(self) -> None:
         if _MODEL_ALONE.fullmatch(self._held):
             self._name_at(self._fed - len(self._held))
-            self._value, self._value_at = bytearray(), self._fed
+            self._value, self._value_at = bytearray(), None
         self._end_value(self._fed)
 
     def _skip_field(self, data: bytes, pos: int) -> int:
@@ -79,20 +81,20 @@ class FormScanner(Scanner):
 
     def _end_value(self, end: int) -> None:
         if self._value is not None:
-            self.model_span = self._value_at, end
+            self.model_span = None if self._value_at is None else (self._value_at, end)
             raw, self._value = bytes(self._value), None
             self.model = self._text(decoded(raw))
 
 
-def query_models(query: bytes) -> list[tuple[bytes, tuple[int, int]]]:
+def query_models(query: bytes) -> list[tuple[bytes, tuple[int, int] | None]]:
     """
     Find the models that a query names.
 
-    :returns: each, decoded, with the offsets where it begins and ends as it is written; most often
-        none or one.
+    :returns: each, decoded, with the offsets where it begins and ends as it is written, or ``None``
+        if there is no ``=`` behind which it could stand; most often none or one.
     """
     return [
-        (decoded(match[1] or b""), match.span(1) if match[1] is not None else match.span()[1:] * 2)
+        (decoded(match[1] or b""), None if match[1] is None else match.span(1))
         for match in _QUERY_MODELS.finditer(query)
     ]
 

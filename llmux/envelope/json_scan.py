@@ -43,8 +43,7 @@ class JsonScanner(Scanner):
     kind = "JSON body"
 
     def __init__(self, offset: int = 0, *, lenient: bool = False) -> None:
-        super().__init__(offset)
-        self._lenient = lenient
+        super().__init__(offset, lenient=lenient)
         self._open = bytearray()
         self._step = self._take_value
         self._in_string = False
@@ -237,7 +236,7 @@ class JsonScanner(Scanner):
         self._step = self._take_colon if self._is_key else self._take_comma
         if self._is_key and len(self._open) == 1:
             self._key = kept if kept in ("model", "stream") else ""
-            if self._key == "model" and not self._lenient:
+            if self._key == "model":
                 self._name_at(self._string_at)
         elif not self._is_key and kept is not None:
             self.model, self.model_span = kept, (self._string_at, end)

@@ -49,12 +49,13 @@ class PartsScanner(Scanner):
     Scans a form in parts for its field ``model``; a file of this name is not the field.
 
     :param content_type: the body's type, which says what stands between the parts.
+    :param lenient: see :class:`Scanner`.
     """
 
     kind = "multipart body"
 
-    def __init__(self, content_type: bytes) -> None:
-        super().__init__()
+    def __init__(self, content_type: bytes, *, lenient: bool = False) -> None:
+        super().__init__(lenient=lenient)
         self._held = b"\r\n"  # as if it stood before the body: it belongs to a boundary
         self._in_headers = False
         self._parts = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import attrs
 
@@ -12,7 +13,7 @@ from llmux.envelope.parts import PartsScanner
 from llmux.envelope.scanner import Scanner
 from llmux.envelope.target import read_query, read_upstream
 from llmux.envelope.value import Kind, ModelValue
-from llmux.errors import NoModel, UnknownModel
+from llmux.errors import BadEnvelope, NoModel, UnknownModel
 
 _BLANKS = b" \t\n\r"
 _KINDS = {JsonScanner.kind: Kind.JSON, FormScanner.kind: Kind.FORM, PartsScanner.kind: Kind.PART}
@@ -52,7 +53,7 @@ class EnvelopeReader:
     ) -> None:
         self._upstream = read_upstream(target, is_model)
         self.target = target if self._upstream is None else self._upstream.rest
-        self._scanner = _form_scanner(content_type or b"")
+        self._scanner = _form_scanner(content_type or b"", lenient=self._upstream is not None)
         self._undecided = True  # no byte but blanks has come
         self._length = 0
 
@@ -92,6 +93,9 @@ class EnvelopeReader:
         if self._upstream is not None:
             if self._upstream.model is None and self._upstream.named:
                 raise UnknownModel(self._upstream.named)
+            if self._scanner is not None:
+                with suppress(BadEnvelope):  # then it is the backend's business
+                    self._scanner.finish()
             return Envelope(self._upstream.model or "", stream, self._value())
         if not self._length:
             value = read_query(self.target)
@@ -109,11 +113,16 @@ class EnvelopeReader:
         return ModelValue(scanner.model, _KINDS[scanner.kind], (scanner.model_span,))
 
 
-def _form_scanner(content_type: bytes) -> Scanner | None:
-    """Choose the scanner of a body that is not JSON; ``None`` if there is nothing to be found."""
+def _form_scanner(content_type: bytes, *, lenient: bool) -> Scanner | None:
+    """
+    Choose the scanner of a body that is not JSON.
+
+    :param lenient: whether the request names its model elsewhere.
+    :returns: ``None`` if there is nothing to be found.
+    """
     kind = content_type.partition(b";")[0].strip(b" \t").lower()
     if kind == b"multipart/form-data":
-        return PartsScanner(content_type)
+        return PartsScanner(content_type, lenient=lenient)
     if kind == b"application/x-www-form-urlencoded":
-        return FormScanner()
+        return FormScanner(lenient=lenient)
     return None

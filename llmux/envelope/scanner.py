@@ -36,11 +36,14 @@ class Scanner:
     :ivar model_span: where the model stands in the body, as it is written: the offset of its first
         byte (in JSON of its opening quote), and the one behind its last.
     :param offset: how many bytes of the body came before the first that it is fed.
+    :param lenient: whether any model will do, for a request that names its model elsewhere: of two
+        the last one counts.
     """
 
     kind = "body"
 
-    def __init__(self, offset: int = 0) -> None:
+    def __init__(self, offset: int = 0, *, lenient: bool = False) -> None:
+        self._lenient = lenient
         self.model: str | None = None
         self.stream = False
         self.model_span: tuple[int, int] | None = None
@@ -119,7 +122,9 @@ class Scanner:
 
         :raises BadEnvelope: if it has done so before: parsers differ in which one they believe.
         """
-        if self._named is not None:
+        if self._lenient:
+            self.model = self.model_span = None  # of one before
+        elif self._named is not None:
             raise BadEnvelope(
                 f"The {self.kind} names two models, at byte {self._named} and at byte {offset}"
             )

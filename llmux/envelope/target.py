@@ -66,7 +66,7 @@ def read_query(target: bytes) -> ModelValue | None:
     if not found:
         return None
     before = len(path) + len(mark)
-    spans = tuple((before + begin, before + end) for _, (begin, end) in found)
+    spans = tuple((before + span[0], before + span[1]) for _, span in found if span)
     return ModelValue(found[0][0].decode("utf-8", "replace"), Kind.FORM, spans, in_target=True)
 
 

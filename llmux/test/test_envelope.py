@@ -203,6 +203,39 @@ class UpstreamTests(SynchronousTestCase):
             feed(reader, body)
             self.assertEqual(reader.model_span, None)
 
+    def test_last_model(self) -> None:
+        """Of several models in a body that need not name any the last one is known, or none."""
+        field = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\n%s\r\n'
+        for kind, body, said in (
+            (None, b'{"model": "b", "model": "c"}', "c"),
+            (None, b'{"model": "b", "model": 5}', None),
+            (None, b'{"model": 5, "model": "c"}', "c"),
+            (None, b'{"model": "b", "model": "%s"}' % (b"x" * 5000), None),
+            (None, b'{"model": "b", oops', "b"),
+            (URLENCODED, b"model=b", "b"),
+            (URLENCODED, b"model=b&x=1&m%6fdel=c", "c"),
+            (URLENCODED, b"model=b&model", None),
+            (URLENCODED, b"model=b&model=%ff", None),
+            (MULTIPART, field % b"b" + b"--b--", "b"),
+            (MULTIPART, field % b"b" + field % b"c" + b"--b--", "c"),
+            (MULTIPART, field % b"b" + field % b"\xff" + b"--b--", None),
+            (MULTIPART, field % b"b", None),
+            (MULTIPART, b"--b\r\noops\r\n\r\n", None),
+            (b"multipart/form-data", field % b"b", None),
+        ):
+            value = read(body, kind, target=b"/upstream/a").value
+            self.assertEqual(None if value is None else value.said, said, body)
+
+    def test_bare_key(self) -> None:
+        """A field without a sign behind its name has no value that could be another one."""
+        for body in (b"model", b"model&a=b", b"a=b&%6dodel"):
+            self.assertEqual(read(body, URLENCODED, target=b"/upstream/a").value, None)
+        for query, spans in ((b"model", 0), (b"model&model=", 1), (b"model=&x&model=", 2)):
+            reader = make_reader(b"/v1/x?" + query)
+            value = reader.finish(nameless=True).value
+            assert value is not None
+            self.assertEqual((value.said, len(value.spans)), ("", spans))
+
     def test_many_slashes(self) -> None:
         """A target of many slashes costs no more than a few look-ups."""
         asked: list[str] = []
