@@ -22,7 +22,7 @@ from llmux.controlpaths import DEFAULT_BLOCKED_PATHS
 from llmux.document import read_document
 from llmux.errors import ConfigError, Problem
 from llmux.fitting import check_residency, fit, read_resources
-from llmux.naming import OF_NAMES, check_name, name, read_names
+from llmux.naming import OF_NAMES, backend_name, check_name, name, read_names
 from llmux.policy import POLICIES
 from llmux.readers import (
     address,
@@ -271,8 +271,8 @@ def _read_model(
         needs=section.get("needs", alternatives, (ONE_SLOT,)),
         asleep_needs=section.get("asleep_needs", amounts, {}),
         pinned=section.get("pinned", boolean, False),
-        aliases=section.items("aliases", name, ()),
-        rewrite_model=section.get("rewrite_model", name, None),
+        aliases=section.items("aliases", name, (), some=True),
+        rewrite_model=section.get("rewrite_model", backend_name, None),
         wake_at_start=section.get("wake_at_start", boolean, False),
         **attrs.asdict(settings),
     )

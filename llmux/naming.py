@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import attrs
 
-from llmux.document import Listing, Node
-from llmux.document import Mapping as MappingNode
+from llmux.document import Node
 from llmux.readers import Complaint, near_miss, text
 from llmux.schema import Section
 from llmux.settings import ModelConfig
@@ -40,9 +39,16 @@ def check_name(section: Section) -> None:
 
 
 def name(node: Node) -> str:
-    """Take a name that clients, or a backend, may use."""
+    """Take a name that clients may use."""
     word = text(node)
     _check(word, "this")
+    return word
+
+
+def backend_name(node: Node) -> str:
+    """Take a name that a backend may use, who knows no metrics of ours."""
+    word = text(node)
+    _check_printable(word, "this")
     return word
 
 
@@ -56,48 +62,62 @@ def read_names(
     :param models: by name.
     :param sections: theirs in the file, which aliases are complained about in.
     """
-    known = {model: (model,) for model in models}
+    owners = {model: model for model in models}
     for model, config in models.items():
         for alias in config.aliases:
-            if alias in known:
-                owner = known[alias][0]
+            if alias in owners:
+                owner = owners[alias]
                 whose = "this model's own" if alias == model else f"a name of {owner} already"
                 sections[model].complain("aliases", f"{alias} is {whose}; choose another one")
             else:
-                known[alias] = (model,)
-    shared = top.get("first_awake", _first_awake, {})
-    first_awake = {}
-    for each, members in shared.items():
-        if each in known:
-            top.complain("first_awake", f"{each} is a name of {known[each][0]} already")
-            continue
-        unknown = [member for member in members if member not in known]
-        for member in unknown:
-            top.complain("first_awake", f"{each}: no model {member}{near_miss(member, known)}")
-        if not unknown:
-            first_awake[each] = tuple(dict.fromkeys(known[member][0] for member in members))
+                owners[alias] = model
+    shared = top.section("first_awake")
+    first_awake = {each: _read_members(shared, each, owners) for each in shared.names()}
     default = top.get("default_model", name, None)
-    everything = {*known, *shared}
+    everything = {*owners, *first_awake}
     if default is not None and default not in everything:
-        hint = near_miss(default, everything) or f"; there are: {', '.join(sorted(everything))}"
-        top.complain("default_model", f"there is no such model{hint}")
+        top.complain("default_model", _nobody(default, everything))
     return Naming(default, first_awake)
 
 
-def _first_awake(node: Node) -> dict[str, tuple[str, ...]]:
-    if not isinstance(node, MappingNode):
-        raise Complaint("this must be a mapping from names to lists of models: fast: [a, b]")
-    found = {}
-    for each, members in node.entries.items():
-        _check(each, "a name")
-        if not isinstance(members, Listing) or not members.items:
-            raise Complaint(f"{each}: this must be a list of models, such as [a, b]")
-        found[each] = tuple(map(name, members.items))
-    return found
+def _read_members(shared: Section, each: str, owners: Mapping[str, str]) -> tuple[str, ...]:
+    """
+    Read what a name stands for of which any will do.
+
+    :param owners: by name, whose it is already.
+    """
+    try:
+        _check(each, "this")
+        if each in owners:
+            raise Complaint(f"this is a name of {owners[each]} already; choose another one")
+    except Complaint as complaint:
+        shared.complain(each, str(complaint))
+    found: set[str] = set()
+
+    def member(node: Node) -> str:
+        word = text(node)
+        model = owners.get(word)
+        if model is None:
+            raise Complaint(_nobody(word, owners))
+        if model in found:
+            raise Complaint(f"the model {model} is in this list already")
+        found.add(model)
+        return model
+
+    return shared.items(each, member, (), some=True)
+
+
+def _nobody(word: str, known: Collection[str]) -> str:
+    hint = near_miss(word, known) or f"; there are: {', '.join(sorted(known))}"
+    return f"there is no such model{hint}"
 
 
 def _check(word: str, what: str) -> None:
-    if not word or not word.isprintable():
-        raise Complaint(f"{what} needs a name of printable characters")
+    _check_printable(word, what)
     if word in _TAKEN:
         raise Complaint("this name stands for something else in metrics; choose another one")
+
+
+def _check_printable(word: str, what: str) -> None:
+    if not word or not word.isprintable():
+        raise Complaint(f"{what} needs a name of printable characters")

@@ -69,9 +69,18 @@ class Section:
             return default
 
     def items(
-        self, key: str, reader: Reader[_Value], default: tuple[_Value, ...]
+        self,
+        key: str,
+        reader: Reader[_Value],
+        default: tuple[_Value, ...],
+        *,
+        some: bool = False,
     ) -> tuple[_Value, ...]:
-        """Read each item of a list, or take the default where there is no list."""
+        """
+        Read each item of a list, or take the default where there is no list.
+
+        :param some: whether there must be an item at least.
+        """
         self.ignore(key)
         node = self._node.entries.get(key)
         if node is None:
@@ -79,6 +88,8 @@ class Section:
         if not isinstance(node, Listing):
             self.complain(key, "this must be a list, such as [a, b]")
             return default
+        if some and not node.items:
+            self.complain(key, "this list is empty; name one at least, or leave it out")
         values = []
         for item in node.items:
             try:
@@ -99,6 +110,14 @@ class Section:
         node = self._node.entries.get(key, Mapping({}, {}, self._node.line))
         line = self._node.key_lines.get(key)
         return Section(node, self._below(key), self._problems, key, line)
+
+    def names(self) -> list[str]:
+        """Give all keys, but for those that are only there to be referred to: ``x-*``, no list."""
+        return [
+            key
+            for key, node in self._node.entries.items()
+            if isinstance(node, Listing) or not key.startswith("x-")
+        ]
 
     def sections(self, key: str, what: str, template: Callable[[Section], bool]) -> list[Section]:
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from hypothesis import given
@@ -38,12 +39,12 @@ class NamingTests(SynchronousTestCase):
 
     def test_read(self) -> None:
         """Aliases, shared names and the default are what the file says."""
-        more = "default_model: gpt-4o\nfirst_awake: {fast: [qwen, gpt-4o, llama]}\n"
+        more = "default_model: gpt-4o\nfirst_awake: {fast: [qwen, gpt-4o]}\n"
         config = load(MODELS + more)
         self.assertEqual(config.models["llama"].aliases, ("gpt-4o", "default"))
         self.assertEqual(config.models["qwen"].rewrite_model, "Qwen/Qwen3-8B")
         self.assertEqual(config.default_model, "gpt-4o")
-        self.assertEqual(config.first_awake, {"fast": ("qwen", "llama")}, "each of them once")
+        self.assertEqual(config.first_awake, {"fast": ("qwen", "llama")})
 
     def test_two_things(self) -> None:
         """A name that would mean two things is refused, wherever it stands."""
@@ -59,37 +60,90 @@ first_awake: {a: [b], c: [a]}
                 "c.yaml:2: models.a.aliases: b is a name of b already; choose another one",
                 "c.yaml:2: models.a.aliases: a is this model's own; choose another one",
                 "c.yaml:3: models.b.aliases: c is a name of a already; choose another one",
-                "c.yaml:4: first_awake: a is a name of a already",
-                "c.yaml:4: first_awake: c is a name of a already",
+                "c.yaml:4: first_awake.a: this is a name of a already; choose another one",
+                "c.yaml:4: first_awake.c: this is a name of a already; choose another one",
             ],
         )
 
     def test_nobody(self) -> None:
         """A name that stands for nobody is refused, with the one that was probably meant."""
-        more = "default_model: lama\nfirst_awake: {fast: [qwen, gpt4o], slow: [], x: qwen}\n"
-        said = complaints(MODELS + more)
+        more = """\
+default_model: lama
+first_awake:
+  fast: [qwen, gpt4o]
+  slow:
+  - qwen
+  - nothing like it
+  - [a]
+  x: qwen
+  of-others: [fast]
+"""
+        names = "default, gpt-4o, llama, qwen"
         self.assertEqual(
-            said,
+            complaints(MODELS + more),
             [
                 "c.yaml:4: default_model: there is no such model; did you mean llama?"
                 " (it is 'lama')",
-                "c.yaml:5: first_awake: slow: this must be a list of models, such as [a, b]",
+                "c.yaml:6: first_awake.fast: there is no such model; did you mean gpt-4o?"
+                " (it is 'gpt4o')",
+                f"c.yaml:9: first_awake.slow: there is no such model; there are: {names}"
+                " (it is 'nothing like it')",
+                "c.yaml:10: first_awake.slow: this must be a single value, not a list or a mapping",
+                "c.yaml:11: first_awake.x: this must be a list, such as [a, b] (it is 'qwen')",
+                f"c.yaml:12: first_awake.of-others: there is no such model; there are: {names}"
+                " (it is 'fast')",
             ],
         )
-        (said_of_member,) = complaints(MODELS + "first_awake: {fast: [qwen, gpt4o]}\n")
+
+    def test_nothing_or_twice(self) -> None:
+        """An empty list, and a list that has a model twice, are refused."""
+        text = """\
+models:
+  a: {port: 1, wake: w, sleep: s, aliases: [x, y, x]}
+  b: {port: 2, wake: w, sleep: s, aliases: []}
+first_awake:
+  none: []
+  twice:
+  - a
+  - b
+  - x
+"""
+        empty = "this list is empty; name one at least, or leave it out"
         self.assertEqual(
-            said_of_member, "c.yaml:4: first_awake: fast: no model gpt4o; did you mean gpt-4o?"
+            complaints(text),
+            [
+                "c.yaml:2: models.a.aliases: x is a name of a already; choose another one",
+                f"c.yaml:3: models.b.aliases: {empty}",
+                f"c.yaml:5: first_awake.none: {empty}",
+                "c.yaml:9: first_awake.twice: the model a is in this list already (it is 'x')",
+            ],
         )
+
+    def test_templates(self) -> None:
+        """What is only there to be referred to is no name, and may hold a model's other keys."""
+        text = """\
+models:
+  x-base: &base {wake: w, sleep: s, rewrite_model: real}
+  a: {<<: *base, port: 1, aliases: [x]}
+first_awake: {x-note: of two GPUs, x-fast: [x]}
+"""
+        config = load(text)
+        self.assertEqual(config.models["a"].rewrite_model, "real")
+        self.assertEqual(config.first_awake, {"x-fast": ("a",)})
 
     def test_reserved(self) -> None:
         """Names that metrics need for something else, and unprintable ones, are nobody's."""
         for lines in (
             "first_awake: {idle: [llama]}\n",
+            'first_awake: {"a\\rb": [llama]}\n',
+            "default_model: several\n",
             "models:\n  a: {port: 1, wake: w, sleep: s, aliases: [several]}\n",
             'models:\n  a: {port: 1, wake: w, sleep: s, rewrite_model: "a\\rb"}\n',
         ):
             text = lines if lines.startswith("models") else MODELS + lines
             self.assertEqual(len(complaints(text)), 1, text)
+        text = "models:\n  a: {port: 1, wake: w, sleep: s, rewrite_model: idle}\n"
+        self.assertEqual(load(text).models["a"].rewrite_model, "idle", "which is no label")
 
     def test_wrong_place(self) -> None:
         """Whoever writes a key into the wrong section is told where it belongs."""
@@ -98,8 +152,9 @@ first_awake: {a: [b], c: [a]}
 
     def test_in_the_journal(self) -> None:
         """A model's names survive being written down."""
-        model = load(MODELS).models["llama"]
-        self.assertEqual(type(model).from_json(model.as_json()), model)
+        for model in load(MODELS).models.values():
+            written = json.dumps(model.as_json())
+            self.assertEqual(type(model).from_json(json.loads(written)), model)
 
 
 class NamesTests(SynchronousTestCase):
