@@ -123,11 +123,16 @@ class SwitchError(RequestError):
 
 
 class UnknownModel(SwitchError):
-    """Nobody configured a model of this name."""
+    """
+    Nobody configured a model of this name.
+
+    :ivar model: the name.
+    """
 
     status = 404
 
     def __init__(self, model: str, hint: str = "") -> None:
+        self.model = model
         super().__init__(f"Model not found: {_shortened(model)}{hint}")
 
 

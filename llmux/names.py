@@ -41,9 +41,13 @@ class Names:
         """
         found = self._asked.get(name or self._default or "")
         if found is None:
-            hint = near_miss(name, self._asked) if len(name) <= _LONGEST_GUESS else ""
-            raise UnknownModel(name, hint)
+            raise self.unknown(name)
         return found
+
+    def unknown(self, name: str) -> UnknownModel:
+        """Make the error for a name that stands for nothing; it says what was probably meant."""
+        hint = near_miss(name, self._asked) if len(name) <= _LONGEST_GUESS else ""
+        return UnknownModel(name, hint)
 
     @property
     def has_default(self) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from io import BytesIO
-from typing import Any
-from urllib.parse import parse_qsl, quote_plus
 
 import attrs
 from hypothesis import given, settings
@@ -14,22 +12,13 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from llmux.envelope import ModelValue, Patch
+from llmux.envelope.target import read_query
 from llmux.proxy.body import SpooledBody
 from llmux.test.envelopes import feed, make_reader
 from llmux.test.loopback import RawBackend, Served, http_answer, http_post, split
-
-BOUNDARY = b"=_b=o=u=n=d"
-MULTIPART = b"multipart/form-data; boundary=" + BOUNDARY
-FORM = b"application/x-www-form-urlencoded"
+from llmux.test.said import Said, documents, forms, names, parts
 
 cuts = st.lists(st.integers(0, 400), max_size=6)
-names = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=20)
-spaces = st.text(" \t\r\n", max_size=3)
-scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=8)
-keys = st.sampled_from(("model", "stream", "messages", "mod\\el", "")) | st.text(max_size=5)
-values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3)
-)
 
 
 class Consumer:
@@ -61,84 +50,42 @@ def sent(body: bytes, patch: Patch) -> bytes:
     return consumer.taken
 
 
-@st.composite
-def documents(draw: st.DrawFn) -> tuple[bytes, bytes, bytes, str]:
-    """Write a JSON object: what stands before the model, the model, what stands behind it."""
-    name = draw(names)
-    written = json.dumps(name, ensure_ascii=draw(st.booleans()))
-    if draw(st.booleans()):
-        written = '"' + "".join(f"\\u{ord(c):04x}" if ord(c) < 2**16 else c for c in name) + '"'
-
-    def members() -> str:
-        found = draw(st.lists(st.tuples(keys, values), max_size=3))
-        return "".join(
-            f"{draw(spaces)}{json.dumps(key)}{draw(spaces)}:{draw(spaces)}{json.dumps(value)},"
-            for key, value in found
-            if key != "model"
-        )
-
-    key = draw(st.sampled_from(('"model"', '"mod\\u0065l"')))
-    before = f"{draw(spaces)}{{{members()}{draw(spaces)}{key}{draw(spaces)}:{draw(spaces)}"
-    others = members()
-    behind = f"{draw(spaces)},{others.removesuffix(',')}}}" if others else f"{draw(spaces)}}}"
-    return before.encode(), written.encode(), (behind + draw(spaces)).encode(), name
-
-
 class BodyTests(SynchronousTestCase):
+    def assert_nothing_else(self, said: Said, new: str, at: list[int]) -> None:
+        """Fail if anything but the name changes."""
+        value = find(said.whole, at, said.content_type)
+        self.assertEqual((value.said, value.kind), (said.name, said.kind))
+        (patch,) = value.replaced(new)
+        self.assertEqual(said.named_in(sent(said.whole, patch)), new)
+
     @settings(deadline=None, max_examples=500)
     @given(documents(), names, cuts)
-    def test_json(self, document: tuple[bytes, bytes, bytes, str], new: str, at: list[int]) -> None:
+    def test_json(self, said: Said, new: str, at: list[int]) -> None:
         """Of JSON only the string changes that is the model, quotes and escapes included."""
-        before, written, behind, name = document
-        value = find(before + written + behind, at)
-        self.assertEqual(value.said, name)
-        (patch,) = value.replaced(new)
-        got = sent(before + written + behind, patch)
-        self.assertTrue(got.startswith(before))
-        self.assertTrue(got.endswith(behind))
-        self.assertEqual(json.loads(got[len(before) : len(got) - len(behind)]), new)
+        self.assert_nothing_else(said, new, at)
 
     @settings(deadline=None, max_examples=300)
-    @given(
-        st.lists(st.tuples(st.sampled_from(("a", "models", "model2", "")), names), max_size=3),
-        st.lists(st.tuples(st.sampled_from(("b", "file", "é")), names), max_size=3),
-        st.sampled_from(("model", "m%6fdel", "%6D%6F%64%65%6C")),
-        names, names, cuts,
-    )  # fmt: skip
-    def test_form(
-        self, first: list[Any], last: list[Any], key: str, name: str, new: str, at: list[int]
-    ) -> None:
+    @given(forms(), names, cuts)
+    def test_form(self, said: Said, new: str, at: list[int]) -> None:
         """Of a form only the field's value changes."""
-        before = "".join(f"{quote_plus(k)}={quote_plus(v)}&" for k, v in first) + f"{key}="
-        behind = "".join(f"&{quote_plus(k)}={quote_plus(v)}" for k, v in last)
-        body = (before + quote_plus(name) + behind).encode()
-        value = find(body, at, FORM)
-        self.assertEqual(value.said, name)
-        got = sent(body, value.replaced(new)[0])
-        self.assertTrue(got.startswith(before.encode()))
-        self.assertTrue(got.endswith(behind.encode()))
-        middle = got[len(before) : len(got) - len(behind)]
-        self.assertEqual(parse_qsl("x=" + middle.decode()), [("x", new)])
+        self.assert_nothing_else(said, new, at)
 
     @settings(deadline=None, max_examples=300)
-    @given(
-        st.lists(st.binary(max_size=30), max_size=3),
-        st.lists(st.binary(max_size=30), max_size=3),
-        names, names, cuts,
-    )  # fmt: skip
-    def test_parts(
-        self, first: list[bytes], last: list[bytes], name: str, new: str, at: list[int]
-    ) -> None:
+    @given(parts(), names, cuts)
+    def test_parts(self, said: Said, new: str, at: list[int]) -> None:
         """Of a form in parts only the content of the field changes."""
-        start = b"--" + BOUNDARY + b"\r\nContent-Disposition: form-data; name="
-        before = b"".join(start + b'"file"; filename="x"\r\n\r\n%s\r\n' % each for each in first)
-        before += start + b'"model"\r\n\r\n'
-        behind = b"".join(b"\r\n" + start + b'"other"\r\n\r\n%s' % each for each in last)
-        behind += b"\r\n--" + BOUNDARY + b"--\r\n"
-        body = before + name.encode() + behind
-        value = find(body, at, MULTIPART)
-        self.assertEqual(value.said, name)
-        self.assertEqual(sent(body, value.replaced(new)[0]), before + new.encode() + behind)
+        self.assert_nothing_else(said, new, at)
+
+    @settings(deadline=None, max_examples=300)
+    @given(forms(), names, st.sampled_from((b"/v1/x?", b"/model=a/x?", b"/?", b"/x?model2=&")))
+    def test_query(self, said: Said, new: str, before: bytes) -> None:
+        """Of a target only the value in the query changes."""
+        value = read_query(before + said.whole)
+        assert value is not None
+        self.assertEqual((value.said, value.in_target), (said.name, True))
+        (patch,) = value.replaced(new)
+        whole = attrs.evolve(said, before=before + said.before)
+        self.assertEqual(whole.named_in(patch.apply(whole.whole)), new)
 
     @given(st.binary(max_size=300_000), st.data())
     @settings(deadline=None, max_examples=50)

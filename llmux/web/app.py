@@ -10,7 +10,6 @@ from twisted.web.iweb import IRequest
 from twisted.web.server import NOT_DONE_YET
 
 from llmux._version import __version__
-from llmux.errors import UnknownModel
 from llmux.metrics import CONTENT_TYPE
 from llmux.server.request import CLIENT_LEFT, RelayRequest
 from llmux.states import State
@@ -54,10 +53,8 @@ class Web:
     def tell_model(self, request: RelayRequest) -> bytes:
         """Answer one model, as the list has it."""
         name = unquote_to_bytes(request.path.removeprefix(_ONE_MODEL)).decode("utf-8", "replace")
-        try:
-            self._house.names.resolve(name)
-        except UnknownModel as error:
-            return error_answer(request, error)
+        if name not in self._house.names:
+            return error_answer(request, self._house.names.unknown(name))
         return json_answer(request, _model_object(name))
 
     @app.route("/metrics")

@@ -26,6 +26,7 @@ from llmux.errors import (
     LeaseRevoked,
     NoModel,
     RequestError,
+    UnknownModel,
 )
 from llmux.headers import for_backend
 from llmux.lease import Lease, Outcome, Revocation
@@ -117,7 +118,10 @@ class Exchange:
             raise BlockedPath
         if target == b"*":
             raise NoModel
-        envelope = request.envelope.finish(nameless=house.names.has_default)
+        try:
+            envelope = request.envelope.finish(nameless=house.names.has_default)
+        except UnknownModel as error:  # in front of the path
+            raise house.names.unknown(error.model) from None
         self._model = envelope.model
         self._model = house.names.resolve(envelope.model)
         interval = self._keepalive_secs() if may_stream(request, target, envelope.stream) else None
