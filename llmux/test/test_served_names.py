@@ -198,6 +198,7 @@ class ServedNamesTests(TestCase):
             self.assertEqual(split(self.a.requests[-1])[2], b'{"model": "a"}')
         config = named(config, a={"aliases": ("new",)})
         await served.app.apply(attrs.evolve(config, first_awake={"some": ("b",)}))
+        self.assertIn(b'llmux_request_queue_depth{model="some"} 0.0', served.app.metrics.render())
         for name in (b"old", b"any"):
             for request in (http_post(name.decode()), GET % (b"/upstream/" + name)):
                 answer = await served.exchange(request)
@@ -206,7 +207,6 @@ class ServedNamesTests(TestCase):
         self.assertEqual(split(self.a.requests[-1])[2], b'{"model": "a"}')
         await served.exchange(http_post("some"))
         self.assertEqual(split(self.b.requests[-1])[2], b'{"model": "b"}')
-        self.assertIn(b'llmux_request_queue_depth{model="some"} 0.0', served.app.metrics.render())
 
     async def test_near_misses(self) -> None:
         """Wherever a name is mistyped, the answer says what was probably meant."""
