@@ -22,8 +22,8 @@ FAMILIES = {
 }
 
 EVENTS = {
-    "switch_started": {"from", "to"},
-    "model_activated": {"model", "from", "duration_secs"},
+    "switch_started": {"from", "to", "evicted"},
+    "model_activated": {"model", "from", "duration_secs", "placement"},
     "switch_failed": {"model", "from", "error"},
     "sleep_hook_failed": {"model", "to", "error"},
     "request_timeout": {"model", "timeout_secs"},

@@ -135,11 +135,17 @@ class Agenda:
 
     def _ordered_sleep(self, order: Order, now: float, proposal: Proposal) -> Switch | None:
         model = order.model
-        if not model.state.holds and not self._outlook.is_moving(model):
+        killed = order.kind is Kind.KILL
+        if killed and model.state is State.ASLEEP and not model.gone:
+            if self._outlook.is_free(model):
+                return Switch(
+                    None, (), now, Reason.OPERATOR, forced=True, order=order, stops=(model,)
+                )
+        elif not model.state.holds and not self._outlook.is_moving(model):
             self.orders.remove(order)
             order.fulfil(f"{model.name} was asleep already")
         elif self._outlook.is_free(model):
-            model.to_be_killed = order.kind is Kind.KILL
+            model.to_be_killed = killed
             return Switch(None, (model,), now, Reason.OPERATOR, forced=True, order=order)
         else:
             proposal.keep(model.place.resources)

@@ -92,7 +92,7 @@ class Ending:
             signal,
             settings.grace_secs,
             in_flight=sum(map(switcher.in_flight, models)),
-            waiting=sum(map(switcher.waiting, models)),
+            waiting=sum(map(switcher.waiting, [*models, *switcher.shared])),
         )
         # a socket that systemd has, too, keeps its queue: the next start takes from it
         closed = [maybeDeferred(port.stopListening) for port in ports]

@@ -35,7 +35,8 @@ class Observed:
     :param capacity: by resource, how much there is.
     :param used: by resource, how much is held.
     :param states: by model, the name of its state.
-    :param oldest: by model, for how many seconds the first has waited who waits for it.
+    :param oldest: by model, or name of several, for how many seconds the first has waited who waits
+        for it.
     """
 
     capacity: Mapping[str, float]
@@ -284,7 +285,8 @@ class _Watched(Collector):
         for model, state in seen.states.items():
             for each in State:
                 states.add_metric([model, each.value], float(each.value == state))
-            oldest.add_metric([model], seen.oldest[model])
+        for name, seconds in seen.oldest.items():
+            oldest.add_metric([name], seconds)
         return iter((capacity, used, states, oldest))
 
 

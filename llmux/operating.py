@@ -69,6 +69,7 @@ class Operator:
             },
             "phase": self._switcher.phase,
             "models": told.models(),
+            "first_awake": told.shared(),
             "resources": told.resources(),
             "switch": told.switch(),
             "switches": told.switches(),

@@ -151,6 +151,11 @@ def _notes(status: Mapping[str, Any]) -> Iterator[str]:
     """Say what is going on, and what went wrong."""
     for switch in status["switches"]:
         yield _switch(switch)
+    for shared in status["first_awake"]:
+        if shared["waiters"]["count"]:
+            oldest = lasting(shared["waiters"]["oldest_secs"] or 0)
+            models = ", ".join(shared["models"])
+            yield f"{shared['name']} ({models}): {shared['waiters']['count']} waiting ({oldest})"
     for each in status["reservations"]:
         note = f": {each['note']}" if each["note"] else ""
         since = lasting(each["since_secs"])

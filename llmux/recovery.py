@@ -119,6 +119,18 @@ class Recovery:
         return False
 
 
+def record_of(model: Model) -> ModelRecord:
+    """Say what a restart must know of a model."""
+    return ModelRecord(
+        state=model.state.value,
+        asked=model.asked,
+        agreed=model.health.agreed,
+        config=model.config.as_json(),
+        placement=None if model.placement is None else model.placement.as_json(),
+        pin=model.pin,
+    )
+
+
 def _remember(model: Model, record: ModelRecord) -> None:
     """Let a model know what was noted of it."""
     model.health.agreed = record.agreed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
+from llmux.budget import SLOT
 from llmux.costs import SwitchCosts
 from llmux.events import Events
 from llmux.metrics import Metrics
@@ -71,7 +72,9 @@ class Report:
         if error is None:
             cost = self._costs.switched(source, target, hooks)
             self._metrics.switch_succeeded(source, target, seconds, cost)
-            self._events.model_activated(target, source, seconds)
+            needs = {} if switch.placement is None else dict(switch.placement.needs)
+            needs.pop(SLOT, None)
+            self._events.model_activated(target, source, seconds, needs)
         else:
             self._metrics.switch_failed(source, target)
             self._events.switch_failed(target, source, error)

@@ -63,6 +63,18 @@ class Status:
         """Tell about the first of them, which is the only one where there is one slot."""
         return next(iter(self.switches()), None)
 
+    def shared(self) -> list[dict[str, object]]:
+        """Tell who waits for any of several models."""
+        return [
+            {
+                "name": shared.name,
+                "models": [model.name for model in shared.members],
+                "coming": None if shared.coming is None else shared.coming.name,
+                "waiters": self._waiters(shared.room.arrivals()),
+            }
+            for shared in self._switcher.shared.values()
+        ]
+
     def resources(self) -> list[dict[str, object]]:
         """Tell what the models share, and how much of it is held; nothing if it is one slot."""
         budget, used = self._switcher.budget, self._switcher.used()
@@ -189,11 +201,13 @@ def observe(switcher: Switcher, now: float) -> Observed:
     :param now: the clock's seconds.
     """
     models = switcher.models.values()
+    rooms = {model.name: model.waiting for model in models}
+    rooms |= {name: shared.room for name, shared in switcher.shared.items()}
     return Observed(
         capacity=switcher.budget.capacity,
         used=switcher.used(),
         states={model.name: model.state.value for model in models},
-        oldest={model.name: model.waiting.oldest_secs(now) for model in models},
+        oldest={name: room.oldest_secs(now) for name, room in rooms.items()},
     )
 
 

@@ -36,11 +36,12 @@ from llmux.orders import Kind, Order, OrderFailed
 from llmux.outlook import Outlook
 from llmux.policy.contract import ISwitchPolicy
 from llmux.policy.guard import GuardedPolicy
-from llmux.recovery import Recovery
+from llmux.recovery import Recovery, record_of
 from llmux.reporting import Report
 from llmux.reserving import Reservations
 from llmux.residency import Residency
 from llmux.roster import Changes, Roster
+from llmux.sharing import SharedRoom
 from llmux.sleeping import Sleeping
 from llmux.states import SERVING, State
 from llmux.switching import Course, Switch
@@ -155,6 +156,11 @@ class Switcher:
         return "starting" if self._census.starting else "serving"
 
     @property
+    def shared(self) -> Mapping[str, SharedRoom[Model]]:
+        """By name, where those wait who would take any of several models."""
+        return self._admission.shared
+
+    @property
     def budget(self) -> Budget:
         """What the models share."""
         return self._outlook.budget
@@ -192,8 +198,9 @@ class Switcher:
         return self.models[name].leases
 
     def waiting(self, name: str) -> int:
-        """Say how many requests wait for a model."""
-        return len(self.models[name].waiting)
+        """Say how many requests wait for a model, or for any of several that share a name."""
+        shared = self.shared.get(name)
+        return len(self.models[name].waiting if shared is None else shared.room)
 
     def start(self, memory: Memory) -> Deferred[None]:
         """
@@ -281,17 +288,7 @@ class Switcher:
 
     def records(self) -> dict[str, ModelRecord]:
         """Say of every model what a restart must know."""
-        return {
-            name: ModelRecord(
-                model.state.value,
-                model.asked,
-                model.health.agreed,
-                model.config.as_json(),
-                None if model.placement is None else model.placement.as_json(),
-                model.pin,
-            )
-            for name, model in self.models.items()
-        }
+        return {name: record_of(model) for name, model in self.models.items()}
 
     def stop(self) -> None:
         """Refuse who waits and who comes, and begin no further switch; hooks that run go on."""

@@ -67,13 +67,20 @@ class SwitchEvents:
             to=target,
         )
 
-    def model_activated(self, model: str, source: str, seconds: float) -> None:
-        """Log that a model is awake after so many seconds of drain, sleep and wake."""
+    def model_activated(
+        self, model: str, source: str, seconds: float, placement: dict[str, float]
+    ) -> None:
+        """
+        Log that a model is awake after so many seconds of drain, sleep and wake.
+
+        :param placement: by resource, how much it takes where it is; empty if there is one slot.
+        """
         self.log.info(
             "{model} is awake, {duration_secs} s after the switch from {from} began",
             event="model_activated",
             model=model,
             duration_secs=round(seconds, 3),
+            placement=placement,
             **{"from": source},
         )
 

@@ -65,6 +65,14 @@ STATUS = {
     "config": {"path": (str, NONE), "loaded_at": str, "modified": bool},
     "phase": str,
     "models": [MODEL],
+    "first_awake": [
+        {
+            "name": str,
+            "models": [str],
+            "coming": (str, NONE),
+            "waiters": {"count": int, "oldest_secs": (*NUMBER, NONE), "ages_secs": [NUMBER]},
+        }
+    ],
     "resources": [{"name": str, "capacity": NUMBER, "used": NUMBER}],
     "switch": SWITCH,  # or null
     "switches": [SWITCH],
@@ -158,6 +166,7 @@ def a_status(*models: dict[str, object], **changes: object) -> dict[str, object]
         },
         "phase": "serving",
         "models": list(models) or [a_model("a", "awake", leases=2, hooks={"wake": a_hook()})],
+        "first_awake": [],
         "resources": [],
         "switch": None,
         "switches": [],

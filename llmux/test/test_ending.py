@@ -143,10 +143,12 @@ class FakeSwitcher:
 
     :ivar calls: what it was told.
     :ivar closed: fires when all is over.
+    :ivar shared: where those wait who would take any of several models.
     """
 
     calls: list[str] = attrs.field(factory=list)
     closed: Deferred[None] = attrs.field(factory=Deferred)
+    shared: dict[str, object] = attrs.field(factory=dict)
 
     def states(self) -> dict[str, State]:
         """See :meth:`Switcher.states`."""

@@ -17,7 +17,7 @@ from llmux.logs import format_json
 # The events of llmux 2.4.0 and their fields, and behind a + what is added to them here.
 OLD = {
     "switch_started": "from to + evicted",
-    "model_activated": "model from duration_secs",
+    "model_activated": "model from duration_secs + placement",
     "switch_failed": "model from error",
     "sleep_hook_failed": "model to error",
     "request_timeout": "model timeout_secs",
@@ -92,7 +92,7 @@ def log_everything(events: Events) -> None:
     events.reservation_held("5f", 12.34567)
     events.reservation_ended("5f", "it was given back")
     events.pin_changed("a", True)
-    events.model_activated("b", "a", 41.23456)
+    events.model_activated("b", "a", 41.23456, {"gpu0": 20.0})
     events.switch_failed("b", "a", "the wake hook exited with status 1")
     events.sleep_hook_failed("a", "b", "the sleep hook exited with status 1")
     events.request_timeout("b", 30.0)
@@ -163,7 +163,9 @@ class EventsTests(SynchronousTestCase):
             "reservation_held": {"id": "5f", "duration_secs": 12.346},
             "reservation_ended": {"id": "5f", "cause": "it was given back"},
             "pin_changed": {"model": "a", "pinned": True, "now": "is to"},
-            "model_activated": {"model": "b", "from": "a", "duration_secs": 41.235},
+            "model_activated": {
+                "model": "b", "from": "a", "duration_secs": 41.235, "placement": {"gpu0": 20.0},
+            },
             "switch_failed": {
                 "model": "b", "from": "a", "error": "the wake hook exited with status 1",
             },

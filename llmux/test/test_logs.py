@@ -81,7 +81,7 @@ class JSONTests(SynchronousTestCase):
     def test_event(self) -> None:
         """A line holds the event's name, its time, its level, its message and its fields."""
         with capturedLogs() as events:
-            Events().model_activated("facebook/opt-125m", "idle", 41.2)
+            Events().model_activated("facebook/opt-125m", "idle", 41.2, {"gpu0": 20.0})
         events[0]["log_time"] = 1700000000.25
         self.assertEqual(
             parse(format_json(events[0])),
@@ -94,6 +94,7 @@ class JSONTests(SynchronousTestCase):
                 "model": "facebook/opt-125m",
                 "from": "idle",
                 "duration_secs": 41.2,
+                "placement": {"gpu0": 20.0},
             },
         )
 

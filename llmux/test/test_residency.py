@@ -221,6 +221,17 @@ class SleeperTests(SynchronousTestCase):
         end(bench, "a", Hook.KILL)
         self.assertEqual(bench.states(), {"a": "stopped", "b": "waking"})
 
+    def test_operator_kills_a_sleeper(self) -> None:
+        """An operator who wants a sleeping model ended gets back what it keeps."""
+        bench = self.make()
+        idle(bench, "a")
+        bench.switcher.order(Kind.SLEEP, "a")
+        end(bench, "a", Hook.SLEEP)
+        done = bench.switcher.order(Kind.KILL, "a")
+        end(bench, "a", Hook.STOP)
+        self.assertIn("a was killed", self.successResultOf(done))
+        self.assertEqual(bench.states()["a"], "stopped")
+
     def test_cold_starts_are_learnt_apart(self) -> None:
         """How long a wake takes after a stop says nothing of how long one takes after a sleep."""
         bench = self.make()
