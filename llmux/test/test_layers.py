@@ -21,8 +21,8 @@ LONGEST = 350  # lines of a module
 LAYERS = (
     # words and rules: no I/O, no time
     (
-        "_version", "amounts", "backoff", "clock", "costs", "demand", "errors", "headers", "lease",
-        "states",
+        "_version", "amounts", "backoff", "clock", "costs", "covering", "demand", "errors",
+        "headers", "lease", "states",
     ),
     # what each can be had alone
     (
