@@ -7,12 +7,14 @@ whatever order they are made.
 
 A greedy choice comes first: over and over the option that costs least for what it gives of what is
 still wanted; then whatever turns out not to be needed is left out.  After that prices are sought
-for the resources, such that what options give is worth about what they cost: from them follows how
-much any choice costs at least (it is the Lagrangian bound).  With that a branch and bound goes
-through all choices that could be better than the best one that is known.  Up to :data:`EXACT`
-candidates it goes to its end: the choice is exact.  With more it looks at the :data:`CORE`
-candidates about which the prices leave most doubt, and ends after :data:`STEPS` steps; what is best
-by then is taken, which is the greedy choice or better.
+for the resources, such that what options give is worth about what they cost.  From them follows
+what any choice costs at least: the price of all that is wanted, and for each option taken what it
+costs beyond the worth of what it gives, which can be less than nothing (the Lagrangian bound).
+With that a branch and bound goes through all choices that could be better than the best one known.
+
+Up to :data:`EXACT` candidates it goes to its end: the choice is exact.  With more it looks at the
+:data:`CORE` candidates about which the prices leave most doubt, and ends after :data:`STEPS` steps;
+what is best by then is taken, which is the greedy choice or better.
 """
 
 from __future__ import annotations
@@ -29,11 +31,14 @@ EXACT = 12
 CORE = 24
 """Beyond, the search goes over so many of them."""
 
-STEPS = 1500
+STEPS = 1000
 """Beyond, the search ends after so many steps."""
 
+ROUNDS = 16
+"""So often prices are made better."""
+
 WHOLE = 1 << 40
-"""The unit of what options give."""
+"""The unit of what options give; of no resource more than this is wanted, or given by one."""
 
 
 @attrs.frozen(eq=False)
@@ -43,120 +48,118 @@ class Option:
 
     :param rank: which candidate.
     :param depth: which of its options.
-    :param shares: by resource, what it gives.
-    :param cost: what it costs, more than 0.
-    :param price: the same, in a unit in which a rough number does.
+    :param gives: by resource, how much.
+    :param cost: what it costs, more than 0; no two choices may cost the same.
+    :param rough: the same, in a larger unit.
     """
 
     rank: int
     depth: int
-    shares: tuple[int, ...]
+    gives: tuple[int, ...]
     cost: int
-    price: float
+    rough: float
 
     def beats(self, other: Option) -> bool:
         """Tell whether it makes another option of the same candidate pointless."""
-        return self.cost <= other.cost and all(map(ge, self.shares, other.shares))
+        return self.cost <= other.cost and all(map(ge, self.gives, other.gives))
 
 
 Menus = Sequence[Sequence[Option]]
 
 
-def cover(menus: Menus, target: Sequence[int], unit: int) -> list[Option] | None:
+def cover(menus: Menus, wanted: Sequence[int], unit: int) -> list[Option] | None:
     """
     Choose at most one option of each candidate so that all is covered and the cost is least.
 
-    What is chosen is minimal in any case: nothing can be left out, or be replaced by an option
-    that costs less.
+    Exact or not, nothing that is chosen can be left out, or be replaced by what costs less.
 
-    :param menus: of each candidate, its options, none of which beats another.
-    :param target: by resource, how much is wanted.
-    :param unit: what the unit of ``price`` is as a ``cost``.
+    :param menus: of each candidate, its options, from the one that gives least to the one that
+        gives most; none of them beats another.
+    :param wanted: by resource, how much; more than 0.
+    :param unit: the unit of ``rough``, as a ``cost``.
     :returns: ``None`` if all together are not enough.
     """
-    if not _enough([max(menu, key=lambda option: option.shares) for menu in menus], target):
+    most = [sum(column) for column in zip(*(menu[-1].gives for menu in menus), strict=True)]
+    if not most or not all(map(ge, most, wanted)):
         return None
-    best = _lessened(_greedy(menus, target), menus, target)
-    limit = _total(best)
-    menus = [left for menu in menus if (left := [o for o in menu if o.cost <= limit])]
-    return _lessened(_Search(menus, target, best, unit).run(), menus, target)
+    best = _lessened(_greedy(menus, wanted), menus, wanted)
+    limit = _cost(best)
+    menus = [left for menu in menus if (left := [each for each in menu if each.cost <= limit])]
+    return _lessened(_Search(menus, wanted, best, unit).run(), menus, wanted)
 
 
-def _freed(chosen: Sequence[Option]) -> list[int]:
-    return [sum(column) for column in zip(*(option.shares for option in chosen), strict=True)]
-
-
-def _enough(chosen: Sequence[Option], target: Sequence[int]) -> bool:
-    return bool(chosen) and all(
-        freed >= wanted for freed, wanted in zip(_freed(chosen), target, strict=True)
-    )
-
-
-def _total(chosen: Sequence[Option]) -> int:
+def _cost(chosen: Sequence[Option]) -> int:
     return sum(option.cost for option in chosen)
 
 
-def _greedy(menus: Menus, target: Sequence[int]) -> list[Option]:
-    """Take what loses least for what it frees of what is still lacking, over and over."""
-    left = list(target)
-    chosen: dict[int, Option] = {}
-    nothing = (0,) * len(left)
+def _by_rank(menus: Menus) -> dict[int, Sequence[Option]]:
+    return {menu[0].rank: menu for menu in menus}
 
-    def price(option: Option) -> float | None:
+
+def _greedy(menus: Menus, wanted: Sequence[int]) -> list[Option]:
+    """Take what costs least for what it gives of what is still wanted, over and over."""
+    left = list(wanted)
+    nothing = (0,) * len(left)
+    chosen: dict[int, Option] = {}
+
+    def rate(option: Option) -> float | None:
         before = chosen.get(option.rank)
-        had, paid = (before.shares, before.price) if before else (nothing, 0.0)
+        had, paid = (before.gives, before.rough) if before else (nothing, 0.0)
         gain = sum(
-            min(share - less, lacking)
-            for share, less, lacking in zip(option.shares, had, left, strict=True)
+            min(gives - less, lacking)
+            for gives, less, lacking in zip(option.gives, had, left, strict=True)
             if lacking > 0
         )
-        return (option.price - paid) / gain if gain > 0 else None
+        return (option.rough - paid) / gain if gain > 0 else None
 
-    # What a way frees of what is lacking only ever becomes less, unless its candidate is used in a
-    # lesser way meanwhile: a price that is still the lowest when it is asked again is the lowest.
+    # A rate only ever rises, for less and less is wanted, unless another option of its candidate is
+    # taken: so one that is still the lowest when it is worked out again is the lowest of all.
     queue = [
-        (cost, option.rank, depth, option)
+        (option.rough / sum(option.gives), option.rank, option.depth, option)
         for menu in menus
-        for depth, option in enumerate(menu)
-        if (cost := price(option)) is not None
+        for option in menu
     ]
     heapify(queue)
-    by_rank = {menu[0].rank: menu for menu in menus}
+    by_rank = _by_rank(menus)
     while any(lacking > 0 for lacking in left):
         _, rank, depth, option = heappop(queue)
-        cost = price(option)
-        if cost is None:
+        now = rate(option)
+        if now is None:
             continue
-        if queue and cost > queue[0][0]:
-            heappush(queue, (cost, rank, depth, option))
+        if queue and now > queue[0][0]:
+            heappush(queue, (now, rank, depth, option))
             continue
-        before = chosen[rank].shares if rank in chosen else nothing
-        left = [a - b + c for a, b, c in zip(left, option.shares, before, strict=True)]
+        before = chosen[rank].gives if rank in chosen else nothing
+        left = [a - b + c for a, b, c in zip(left, option.gives, before, strict=True)]
         chosen[rank] = option
-        for deeper, other in enumerate(by_rank[rank]):
-            if (cost := price(other)) is not None:
-                heappush(queue, (cost, rank, deeper, other))
+        for other in by_rank[rank]:
+            if (now := rate(other)) is not None:
+                heappush(queue, (now, rank, other.depth, other))
     return list(chosen.values())
 
 
-def _lessened(chosen: Sequence[Option], menus: Menus, target: Sequence[int]) -> list[Option]:
+def _lessened(chosen: Sequence[Option], menus: Menus, wanted: Sequence[int]) -> list[Option]:
     """Leave out what is not needed, or replace it by less, beginning with what costs most."""
-    by_rank = {menu[0].rank: menu for menu in menus}
-    kept = {option.rank: option for option in chosen}
-    spare = [a - b for a, b in zip(_freed(chosen), target, strict=True)]
+    by_rank = _by_rank(menus)
+    kept = []
+    gives = (sum(column) for column in zip(*(option.gives for option in chosen), strict=True))
+    spare = [a - b for a, b in zip(gives, wanted, strict=True)]
     for option in sorted(chosen, key=lambda option: -option.cost):
-        lesser = [other for other in by_rank[option.rank] if other.cost < option.cost]
-        for other in [None, *sorted(lesser, key=lambda other: other.cost)]:
-            instead = other.shares if other else (0,) * len(spare)
-            after = [a - b + c for a, b, c in zip(spare, option.shares, instead, strict=True)]
-            if min(after) >= 0:
-                spare = after
-                if other:
-                    kept[option.rank] = other
-                else:
-                    del kept[option.rank]
+        without = [a - b for a, b in zip(spare, option.gives, strict=True)]
+        if min(without) >= 0:
+            spare = without
+            continue
+        for other in sorted(by_rank[option.rank], key=lambda other: other.cost):
+            instead = [a + b for a, b in zip(without, other.gives, strict=True)]
+            if other is option or min(instead) >= 0:
+                kept.append(other)
+                spare = instead
                 break
-    return list(kept.values())
+    return kept
+
+
+# What it adds to the bound, what it gives, packed into one number, and what it is, if not nothing.
+_Choice = tuple[int, int, Option | None]
 
 
 class _Search:
@@ -164,110 +167,113 @@ class _Search:
     Branch and bound.
 
     :param menus: of each candidate, what can be chosen.
-    :param target: by resource, what has to be freed.
+    :param wanted: by resource, how much.
     :param best: a choice that is good already.
-    :param unit: what the unit of ``price`` is as a ``cost``.
+    :param unit: the unit of ``rough``, as a ``cost``.
     """
 
-    def __init__(self, menus: Menus, target: Sequence[int], best: list[Option], unit: int) -> None:
+    def __init__(self, menus: Menus, wanted: Sequence[int], best: list[Option], unit: int) -> None:
         self._best = best
-        self._limit = _total(best) * WHOLE
+        self._limit = _cost(best) * WHOLE  # costs are multiplied here, so that prices are whole
         self._exact = len(menus) <= EXACT
         self._steps = 0
-        # Vectors are packed into one number each, a lane for each resource: that a sum reaches the
-        # target in all lanes is seen by all the lanes' highest bits, once what is missing up to
-        # there has been added.
-        lane = WHOLE.bit_length() + len(menus).bit_length() + 1
-        self._guard = _packed([1 << (lane - 1)] * len(target), lane)
-        base = self._guard - _packed(target, lane)
-        prices = _prices(menus, target, sum(option.price for option in best))
-        exact = [(int(price * (1 << 60)) * unit) >> 60 for price in prices]
-        worth = sum(map(mul, exact, target))
-        rows = []
+        # Vectors are packed, with a lane for each resource.  What is chosen is added to what makes
+        # a lane reach its highest bit just when there is enough, so one look sees them all.
+        lane = (WHOLE * (len(menus) + 1)).bit_length() + 1
+        self._full = _packed([1 << (lane - 1)] * len(wanted), lane)
+        given = self._full - _packed(wanted, lane)
+        rough = _prices(menus, wanted, sum(option.rough for option in best))
+        prices = [int(price * (1 << 60)) * unit >> 60 for price in rough]
+        bound = sum(map(mul, prices, wanted))
+        rows: list[list[_Choice]] = []
         for menu in menus:
-            row: list[tuple[int, int, Option | None]] = [(0, 0, None)]
-            for o in menu:
-                reduced = o.cost * WHOLE - sum(map(mul, exact, o.shares))
-                row.append((reduced, _packed(o.shares, lane), o))
-            row.sort(key=lambda each: each[0])
-            rows.append(row)
-        floor = worth + sum(row[0][0] for row in rows)
-        # What makes even the least possible loss too high goes; the most doubtful comes last.
-        room = self._limit - floor
-        rows = [[each for each in row if each[0] - row[0][0] < room] for row in rows]
-        rows.sort(key=lambda row: row[0][0] - row[1][0] if len(row) > 1 else -self._limit)
-        fixed = [row[0] for row in rows if len(row) == 1]
-        rows = [row for row in rows if len(row) > 1]
-        if not self._exact and len(rows) > CORE:
-            fixed += [row[0] for row in rows[:-CORE]]
+            row: list[_Choice] = [(0, 0, None)]
+            for option in menu:
+                beyond = option.cost * WHOLE - sum(map(mul, prices, option.gives))
+                row.append((beyond, _packed(option.gives, lane), option))
+            rows.append(sorted(row, key=_beyond))
+        # Whatever is too dear even if all others are chosen at their best goes; those with the
+        # least difference between their choices come last.
+        room = self._limit - bound - sum(row[0][0] for row in rows)
+        rows = [row[:1] + [each for each in row[1:] if each[0] - row[0][0] < room] for row in rows]
+        certain = [row[0] for row in rows if len(row) == 1]
+        rows = sorted((row for row in rows if len(row) > 1), key=lambda row: row[0][0] - row[1][0])
+        if not self._exact:
+            certain += [row[0] for row in rows[:-CORE]]
             rows = rows[-CORE:]
+        self._certain = [option for _, _, option in certain if option is not None]
+        self._bound = bound + sum(beyond for beyond, _, _ in certain)
+        self._given = given + sum(gives for _, gives, _ in certain)
         self._rows = rows
-        self._fixed = [each[2] for each in fixed if each[2] is not None]
-        self._start = worth + sum(each[0] for each in fixed)
-        self._base = base + sum(each[1] for each in fixed)
-        self._least = [0] * (len(rows) + 1)  # from a depth on: the least that is added to the bound
-        self._most = [0] * (len(rows) + 1)  # ... the most that can be freed
+        # from a depth on: the least that is added to the bound, the most that can be given
+        self._least = [0] * (len(rows) + 1)
+        self._most = [0] * (len(rows) + 1)
         for depth in range(len(rows) - 1, -1, -1):
             self._least[depth] = self._least[depth + 1] + rows[depth][0][0]
-            deepest = max(rows[depth], key=lambda each: each[1])
-            self._most[depth] = self._most[depth + 1] + deepest[1]
+            self._most[depth] = self._most[depth + 1] + max(gives for _, gives, _ in rows[depth])
+        self._seen: list[dict[int, int]] = [{} for _ in rows]
 
     def run(self) -> list[Option]:
         """Give the best choice."""
-        if self._start + self._least[0] < self._limit:
-            self._go(0, self._base, self._start, ())
+        possible = (self._given + self._most[0]) & self._full == self._full
+        if possible and self._bound + self._least[0] < self._limit:
+            self._go(0, self._given, self._bound, ())
         return self._best
 
-    def _go(self, depth: int, freed: int, bound: int, path: tuple[Option, ...]) -> None:
-        guard = self._guard
-        if freed & guard == guard:
-            chosen = [*self._fixed, *path]
-            if (cost := _total(chosen) * WHOLE) < self._limit:
+    def _go(self, depth: int, given: int, bound: int, path: tuple[Option, ...]) -> None:
+        """Choose for the candidates from a depth on; enough is possible there."""
+        full = self._full
+        if given & full == full:
+            chosen = [*self._certain, *path]
+            if (cost := _cost(chosen) * WHOLE) < self._limit:
                 self._limit, self._best = cost, chosen
             return
-        if depth == len(self._rows):
-            return
+        seen = self._seen[depth]
+        if given in seen and seen[given] <= bound:
+            return  # it has been given for less
+        seen[given] = bound
         self._steps += 1
         if self._steps > STEPS and not self._exact:
             return
         least, most = self._least[depth + 1], self._most[depth + 1]
-        for reduced, packed, option in self._rows[depth]:
-            if bound + reduced + least >= self._limit:
-                return  # the next ones are no better
-            if (freed + packed + most) & guard == guard:
-                longer = path if option is None else (*path, option)
-                self._go(depth + 1, freed + packed, bound + reduced, longer)
+        for beyond, gives, option in self._rows[depth]:
+            if bound + beyond + least >= self._limit:
+                return  # the others are no better
+            if (given + gives + most) & full == full:
+                further = path if option is None else (*path, option)
+                self._go(depth + 1, given + gives, bound + beyond, further)
 
 
-def _packed(shares: Sequence[int], lane: int) -> int:
-    number = 0
-    for share in shares:
-        number = (number << lane) + share
-    return number
+def _beyond(choice: _Choice) -> int:
+    return choice[0]
 
 
-_ROUNDS = 16
+def _packed(numbers: Sequence[int], lane: int) -> int:
+    packed = 0
+    for number in numbers:
+        packed = (packed << lane) + number
+    return packed
 
 
-def _prices(menus: Menus, target: Sequence[int], limit: float) -> list[float]:
+def _prices(menus: Menus, wanted: Sequence[int], limit: float) -> list[float]:
     """
-    Seek prices for all of each resource that make the bound high, by subgradients.
+    Seek prices that make the bound high: go where it rises, in steps that become shorter.
 
-    :param limit: what a good choice costs.
+    :param limit: what a good choice costs, roughly.
+    :returns: by resource, the price of a :data:`WHOLE`, in the unit of ``rough``.
     """
-    wanted = [share / WHOLE for share in target]
-    table = [[(o.price, [share / WHOLE for share in o.shares]) for o in menu] for menu in menus]
-    prices = best = [limit / len(wanted)] * len(wanted)
+    whole = [each / WHOLE for each in wanted]
+    table = [[(o.rough, [each / WHOLE for each in o.gives]) for o in menu] for menu in menus]
+    prices = best = [limit / len(whole)] * len(whole)
     highest, pace = float("-inf"), 1.0
-    for _ in range(_ROUNDS):
-        slope = list(wanted)
-        bound = sum(map(mul, prices, wanted))
-        for menu in table:
+    for _ in range(ROUNDS):
+        bound, slope = sum(map(mul, prices, whole)), whole
+        for row in table:
             least, taken = 0.0, None
-            for cost, shares in menu:
-                reduced = cost - sum(map(mul, prices, shares))
-                if reduced < least:
-                    least, taken = reduced, shares
+            for cost, gives in row:
+                beyond = cost - sum(map(mul, prices, gives))
+                if beyond < least:
+                    least, taken = beyond, gives
             if taken is not None:
                 bound += least
                 slope = [a - b for a, b in zip(slope, taken, strict=True)]
@@ -275,9 +281,9 @@ def _prices(menus: Menus, target: Sequence[int], limit: float) -> list[float]:
             highest, best = bound, prices
         else:
             pace *= 0.7
-        steep = sum(map(mul, slope, slope))
-        if steep <= 0.0 or highest >= limit:
+        steepness = sum(map(mul, slope, slope))
+        if steepness <= 0.0 or highest >= limit:
             break
-        step = pace * (limit - bound) / steep
+        step = pace * (limit - bound) / steepness
         prices = [max(0.0, a + step * b) for a, b in zip(prices, slope, strict=True)]
     return best

@@ -44,13 +44,12 @@ def cheapest(lacking: Amounts, candidates: Sequence[Sequence[Way]]) -> tuple[Way
     :returns: what is chosen, in the order of the candidates; ``None`` if all together are not
         enough.
     """
-    needed = {name: amount for name, amount in lacking.items() if not covers(0.0, amount)}
+    needed = {name: lacking[name] for name in sorted(lacking) if not covers(0.0, lacking[name])}
     if not needed:
         return ()
     useful = [helpful for ways in candidates if (helpful := list(_helpful(ways, needed)))]
     menus, unit = _menus(useful)
-    target = [int(WHOLE * (1.0 - tolerance(amount) / amount)) for amount in needed.values()]
-    chosen = cover(menus, target, unit)
+    chosen = cover(menus, [_enough(amount) for amount in needed.values()], unit)
     if chosen is None:
         return None
     in_order = sorted(chosen, key=lambda option: option.rank)
@@ -66,6 +65,11 @@ def _helpful(ways: Sequence[Way], needed: Amounts) -> Iterator[_Helpful]:
         shares = tuple(_share(way.frees.get(name, 0.0), needed[name]) for name in needed)
         if any(shares):
             yield way, shares
+
+
+def _enough(amount: float) -> int:
+    """Say which share is enough; the tolerance is far above what rounding can do."""
+    return max(1, int(WHOLE * (1.0 - tolerance(amount) / amount)))
 
 
 def _share(freed: float, amount: float) -> int:
