@@ -38,6 +38,7 @@ class Admission:
     :param refused: called with a model at which nobody listens.
     :param estimate: gives the seconds after which a request for a model would be served.
     :ivar models: every model by name, in the order of the configuration.
+    :ivar waiting: how many requests wait, for whatever model.
     :ivar shared: by name, where those wait who would take any of several models.
     """
 
@@ -64,6 +65,7 @@ class Admission:
         self._arrivals = itertools.count(1)
         self.models = {name: self.make_model(config) for name, config in configs.items()}
         self.shared: dict[str, SharedRoom[Model]] = {}
+        self.waiting = 0
 
     def count_from(self, number: int) -> None:
         """Go on counting arrivals where another llmux has ended."""
@@ -74,13 +76,13 @@ class Admission:
         model.asked = next(self._arrivals)
         model.recent.came(self._clock.seconds())
         waiter = model.waiting.add(model.asked)
-        self._metrics.request_queued(model.name)
+        self._queued(model.name)
         return waiter.lease
 
     def queue_shared(self, shared: SharedRoom[Model]) -> Deferred[Lease]:
         """Let a request wait that any of several models can serve."""
         waiter = shared.room.add(next(self._arrivals))
-        self._metrics.request_queued(shared.name)
+        self._queued(shared.name)
         return waiter.lease
 
     def queue_again(self, model: Model, lease: Lease) -> Deferred[Lease]:
@@ -88,7 +90,7 @@ class Admission:
         shared = self.shared.get(lease.shared or "")
         room = model.waiting if shared is None else shared.room
         waiter = room.add_again(lease.number, lease.arrived)
-        self._metrics.request_queued(model.name if shared is None else shared.name)
+        self._queued(model.name if shared is None else shared.name)
         return waiter.lease
 
     def grant(
@@ -123,7 +125,7 @@ class Admission:
 
     def admit_waiting(self) -> None:
         """Give leases to those who wait for an open model, in order, as far as it has places."""
-        for model in tuple(self.models.values()):
+        for model in tuple(self.models.values()) if self.waiting else ():
             # Who gives back at once what he was given makes room for the next one here and now.  No
             # more rounds than there are waiters: he may also come back at once, over and over.
             for _ in range(len(model.waiting) + sum(len(each.room) for each in model.shared)):
@@ -135,7 +137,7 @@ class Admission:
         """Fill the free places; each lease is counted before any of them goes on."""
         granted = []
         for waiter, shared in self._next(model):
-            self._metrics.request_dequeued(model.name if shared is None else shared.name)
+            self._dequeued(model.name if shared is None else shared.name)
             granted.append((waiter, self.grant(model, waiter, shared)))
         for waiter, lease in granted:
             if waiter.lease.called:  # one before it has cancelled it
@@ -193,7 +195,7 @@ class Admission:
 
     def _empty(self, room: WaitingRoom, name: str, error: Callable[[], SwitchError]) -> None:
         for waiter in room.take():
-            self._metrics.request_dequeued(name)
+            self._dequeued(name)
             if name in self.models:
                 self._policy.left(name, self._clock.seconds())
             if not waiter.lease.called:
@@ -204,7 +206,7 @@ class Admission:
 
         def left(waiter: Waiter, timed_out: bool) -> None:
             now = self._clock.seconds()
-            self._metrics.request_dequeued(model.name)
+            self._dequeued(model.name)
             self._policy.left(model.name, now)
             model.idle_since = now
             timeout = model.config.request_timeout_secs
@@ -247,13 +249,21 @@ class Admission:
 
     def _make_shared(self, name: str) -> SharedRoom[Model]:
         def left(waiter: Waiter, timed_out: bool) -> None:
-            self._metrics.request_dequeued(name)
+            self._dequeued(name)
             if timed_out:
                 self._events.request_timeout(name, self._clock.seconds() - waiter.arrived)
             self._changed()
 
         room = WaitingRoom(self._clock, None, left, lambda: self._estimate(name))
         return SharedRoom(name, room, self._clock)
+
+    def _queued(self, name: str) -> None:
+        self.waiting += 1
+        self._metrics.request_queued(name)
+
+    def _dequeued(self, name: str) -> None:
+        self.waiting -= 1
+        self._metrics.request_dequeued(name)
 
     def _released(self, model: Model, lease: Lease, outcome: Outcome) -> None:
         """Take a lease back, and learn from what became of its request."""

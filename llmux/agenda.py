@@ -86,6 +86,8 @@ class Agenda:
         :param now: the clock's seconds.
         """
         proposal = Proposal()
+        if self._has_nothing():
+            return proposal
         for step in (
             self._clean_up, self._obey, self._let_go, self._relieve, self._reserve,
             self._bring_back,
@@ -94,6 +96,12 @@ class Agenda:
                 proposal.switch = switch
                 return proposal
         return proposal
+
+    def _has_nothing(self) -> bool:
+        """Tell, as cheaply as can be, whether there is nothing to be done, as is so mostly."""
+        if self.orders or self.reservations or self.bring_back or self.crowded:
+            return False
+        return not any(model.health.down or model.moving for model in self._models.values())
 
     def _clean_up(self, now: float, proposal: Proposal) -> Iterator[Switch]:
         for model in self._models.values():

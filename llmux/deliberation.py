@@ -51,6 +51,8 @@ class Deliberation:
         :param now: the clock's seconds.
         :param proposal: takes the time at which to ask again if nothing is to be begun now.
         """
+        if not self._admission.waiting:
+            return None
         self._admission.refuse_hopeless(self._unavailable)
         self._refuse_hopeless()
         passed: set[str] = set()

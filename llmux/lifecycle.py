@@ -216,7 +216,9 @@ class Model:
     @property
     def wanted(self) -> bool:
         """Whether anybody waits whom it could serve."""
-        return bool(self.waiting) or any(room.counts_for(self) for room in self.shared)
+        if self.waiting:
+            return True
+        return bool(self.shared) and any(room.counts_for(self) for room in self.shared)
 
     def views(self) -> Mapping[str, WaitingView]:
         """Say who waits whom it could serve, by class, as running sums."""

@@ -54,6 +54,9 @@ class Residency:
         :param now: the clock's seconds.
         :param proposal: takes it.
         """
+        wishes = self.preload or self.idle_model is not None
+        if not wishes and not any(m.config.idle_sleep_secs for m in self._models.values()):
+            return
         if self._somebody_waits():
             return
         if self.preload:

@@ -17,6 +17,21 @@ _CLEANING = (Reason.WAKE_FAILED, Reason.BACKEND_DOWN)
 
 
 @attrs.frozen
+class _Tried:
+    """
+    What has come of one hook.
+
+    :param error: why the model is not asleep, if so.
+    :param serves: whether it serves as before, if it is not asleep.
+    :param ended: whether its engine was ended, so that nothing is left of it.
+    """
+
+    error: str | None
+    serves: bool = False
+    ended: bool = False
+
+
+@attrs.frozen
 class Sleeping:
     """
     Puts models to sleep: ``sleep``, once more, ``kill``; and ``freed`` after each.  Stops them.
@@ -45,20 +60,21 @@ class Sleeping:
         before, began = model.state, clock.seconds()
         self._hooks.enter(model, State.SLEEPING)
         errors: list[str] = []
+        tried = _Tried(None)
         for hook in self._ladder(model):
             if model.to_be_killed and hook is Hook.SLEEP and self._hooks.has(model, Hook.KILL):
                 continue
             reason = Reason.SLEEP_FAILED if errors else occasion.reason
-            error, serves = await self._try(model, hook, occasion.because(reason), occasion.reason)
-            if error is None:
-                self._asleep(model, before, began, ended=hook is Hook.KILL)
+            tried = await self._try(model, hook, occasion.because(reason), occasion.reason)
+            if tried.error is None:
+                self._asleep(model, before, began, ended=tried.ended)
                 return None
-            errors.append(error)
-            self._events.sleep_hook_failed(model.name, occasion.target, error)
+            errors.append(tried.error)
+            self._events.sleep_hook_failed(model.name, occasion.target, tried.error)
         model.sleep_backoff.fail(clock.seconds())
         model.to_be_killed = False
         was_awake = before in (State.AWAKE, State.DRAINING) and not model.health.down
-        self._hooks.enter(model, State.AWAKE if was_awake and serves else State.UNKNOWN)
+        self._hooks.enter(model, State.AWAKE if was_awake and tried.serves else State.UNKNOWN)
         return f"{model.name} did not go to sleep: {'; '.join(dict.fromkeys(errors))}"
 
     async def stop(self, model: Model, occasion: Occasion) -> str | None:
@@ -97,24 +113,22 @@ class Sleeping:
         deeply = ended and bool(model.config.asleep_needs)
         self._hooks.enter(model, State.STOPPED if deeply else State.ASLEEP)
 
-    async def _try(
-        self, model: Model, hook: Hook, occasion: Occasion, demand: Reason
-    ) -> tuple[str | None, bool]:
+    async def _try(self, model: Model, hook: Hook, occasion: Occasion, demand: Reason) -> _Tried:
         """
         Run one hook of the ladder, and find out whether the model is asleep now.
 
         :param demand: why the model has to go in the first place.
-        :returns: ``None``, or why it is not; and whether it serves as before, if it is not.
         """
         start = self._hooks.clock.seconds()
         result = await self._hooks.run(model, hook, occasion)
         if not result.success:
             gone, serves = await self._look(model, hook, result, occasion, demand)
             if not gone:
-                return f"the {hook.value} hook {result.describe()}", serves
+                return _Tried(f"the {hook.value} hook {result.describe()}", serves=serves)
         elif hook is Hook.SLEEP:
             self._costs.slept(model.name, result.seconds)
-        return await self._is_held(model, occasion, start), False
+        ended = hook is Hook.KILL and result.success
+        return _Tried(await self._is_held(model, occasion, start), ended=ended)
 
     async def _is_held(self, model: Model, occasion: Occasion, start: float) -> str | None:
         """Ask ``freed`` until it agrees, within the deadline of ``sleep``."""
