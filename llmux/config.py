@@ -211,7 +211,7 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
         limits=limits,
         shutdown=shutdown,
         admin=admin,
-        resources=resources,
+        resources=resources or {},
         idle_model=idle_model,
         default_model=naming.default_model,
         first_awake=naming.first_awake,
@@ -247,7 +247,7 @@ def _read_admin(section: Section) -> Admin:
 
 
 def _read_model(
-    section: Section, general: ModelSettings, host: str, port: int, resources: Amounts
+    section: Section, general: ModelSettings, host: str, port: int, resources: Amounts | None
 ) -> ModelConfig:
     check_name(section)
     backend = _read_backend(section)
@@ -268,7 +268,7 @@ def _read_model(
         stop=section.get("stop", hook_script, None),
         adopt=Adoption(section.get("adopt", one_of(_ADOPTIONS), Adoption.WAKE.value)),
         max_concurrency=section.get("max_concurrency", optional_count, None),
-        needs=section.get("needs", alternatives, (ONE_SLOT,)),
+        needs=section.get("needs", alternatives, (ONE_SLOT if resources == {} else {},)),
         asleep_needs=section.get("asleep_needs", amounts, {}),
         pinned=section.get("pinned", boolean, False),
         aliases=section.items("aliases", name, (), some=True),

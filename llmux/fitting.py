@@ -24,11 +24,18 @@ Complain = Callable[[str, str, str], None]
 """Takes a complaint: the model's name, the key, and what is wrong."""
 
 
-def read_resources(top: Section) -> Amounts:
-    """Read what the models share from the top of the file; nothing there: nothing."""
-    resources: Amounts = top.get("resources", amounts, {})
-    if top.has("resources") and not resources:
+def read_resources(top: Section) -> Amounts | None:
+    """
+    Read what the models share from the top of the file.
+
+    :returns: nothing if nothing is there; ``None`` if it cannot be read, which is complained about.
+    """
+    resources: Amounts | None = top.get("resources", amounts, None)
+    if resources is None:
+        return None if top.has("resources") else {}
+    if not resources:
         top.complain("resources", "no resources: name one at least, such as gpu0: 24")
+        return None
     by_variable: dict[str, str] = {}
     for resource, variable in variables(resources).items():
         other = by_variable.setdefault(variable, resource)
@@ -37,9 +44,9 @@ def read_resources(top: Section) -> Amounts:
     return resources
 
 
-def check_residency(section: Section, model: ModelConfig, resources: Amounts) -> None:
+def check_residency(section: Section, model: ModelConfig, resources: Amounts | None) -> None:
     """Complain about what says nothing, or two things at once."""
-    for key in ("needs", "asleep_needs") if not resources else ():
+    for key in ("needs", "asleep_needs") if resources == {} else ():
         if section.has(key):
             section.complain(
                 key, "there are no resources: say at the top of the file what there is"
@@ -53,13 +60,14 @@ def check_residency(section: Section, model: ModelConfig, resources: Amounts) ->
 
 
 def fit(
-    models: Mapping[str, ModelConfig], resources: Amounts, complain: Complain
+    models: Mapping[str, ModelConfig], resources: Amounts | None, complain: Complain
 ) -> dict[str, ModelConfig]:
     """
     Check that every model fits.
 
     :param models: by name.
-    :param resources: what there is; empty: one slot, and nothing to be checked.
+    :param resources: what there is; empty: one slot; ``None``: nobody knows.  Then nothing can be
+        checked.
     :param complain: takes what is wrong.
     :returns: the models; one that is pinned keeps, of several places, the first beside which all
         others fit, for it will never leave it.
