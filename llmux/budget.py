@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 
 import attrs
 
@@ -50,7 +51,7 @@ class Placement:
             raise ValueError("this is no placement")
         return cls({_name(name): _amount(amount) for name, amount in needs.items()}, known)
 
-    @property
+    @cached_property
     def resources(self) -> frozenset[str]:
         """The resources of which it takes something."""
         return taken(self.needs)

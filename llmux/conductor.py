@@ -207,13 +207,15 @@ class Conductor:
     def _go_on(self, switch: Switch) -> None:
         """Drain on, change the target, call it off, or pass the point of no return."""
         now = self._clock.seconds()
-        if not self._outlook.suffices(switch) and switch.claims:
-            self._call_off(switch, "there is less room than there was")
-            return
         if not self._is_timely(switch) or (switch.forced and not switch.wanted):
             self._call_off(switch, UNWANTED)
             return
-        if switch.claims:
+        situation = self._outlook.situation()
+        if switch.claims and situation != switch.situation:
+            switch.situation = situation
+            if not self._outlook.suffices(switch):
+                self._call_off(switch, "there is less room than there was")
+                return
             self._spare(switch, now)
         ask_at = None
         if not switch.forced:

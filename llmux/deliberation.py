@@ -14,7 +14,7 @@ from llmux.lifecycle import Model
 from llmux.outlook import Outlook, could_replace
 from llmux.policy.contract import Phase, PolicyDecision
 from llmux.policy.guard import GuardedPolicy
-from llmux.room import Plan
+from llmux.room import Plan, Room
 from llmux.states import State
 from llmux.switching import Switch
 
@@ -53,12 +53,22 @@ class Deliberation:
         """
         if not self._admission.waiting:
             return None
-        self._admission.refuse_hopeless(self._unavailable)
         self._refuse_hopeless()
+        self._admission.refuse_hopeless(self._unavailable)
         passed: set[str] = set()
-        while self._could_be_woken(now, passed, proposal.off_limits):
+        while True:
+            off_limits = proposal.off_limits
+            could_move = self._outlook.could_move
+            if not any(
+                self.is_waited_for(model) and could_move(model, off_limits)
+                for model in self._models.values()
+            ):
+                return None
+            room = self._outlook.room(now, None, off_limits)
+            if not self._could_be_woken(room, passed):
+                return None
             context = self._outlook.context(
-                now, Phase.SETTLED, self._costs, None, None, passed, proposal.off_limits
+                now, Phase.SETTLED, self._costs, None, None, passed, off_limits, room
             )
             decision = self._policy.decide(context)
             if decision.ask_at is not None:
@@ -67,7 +77,7 @@ class Deliberation:
             if target is None or target.name in passed or not self.is_waited_for(target):
                 return None
             passed.add(target.name)
-            plan = self._outlook.plan(target, now, decision.evict, off_limits=proposal.off_limits)
+            plan = room.plan(target, decision.evict)
             if plan is not None:
                 possible_at = max(target.wake_backoff.until, plan.possible_at)
                 if target.moving:
@@ -77,7 +87,6 @@ class Deliberation:
                 proposal.later(possible_at)
             if plan is not None or self._outlook.later_plan(target, now) is not None:
                 proposal.keep(places_of(target))
-        return None
 
     def about(self, switch: Switch, phase: Phase, now: float) -> PolicyDecision:
         """Ask about a switch that is under way."""
@@ -107,11 +116,9 @@ class Deliberation:
             return False
         return not self._outlook.is_moving(model)
 
-    def _could_be_woken(self, now: float, passed: set[str], off_limits: frozenset[str]) -> bool:
+    def _could_be_woken(self, room: Room, passed: set[str]) -> bool:
         return any(
-            name not in passed
-            and self.is_waited_for(model)
-            and self._outlook.plan(model, now, off_limits=off_limits) is not None
+            name not in passed and self.is_waited_for(model) and room.plan(model) is not None
             for name, model in self._models.items()
         )
 

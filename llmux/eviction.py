@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from llmux.amounts import Amounts, covers, tolerance
+from llmux.amounts import Amounts, covers, fits, tolerance
 from llmux.covering import WHOLE, Option, cover
 
 
@@ -47,6 +47,10 @@ def cheapest(lacking: Amounts, candidates: Sequence[Sequence[Way]]) -> tuple[Way
     needed = {name: lacking[name] for name in sorted(lacking) if not covers(0.0, lacking[name])}
     if not needed:
         return ()
+    if len(candidates) == 1:  # as it mostly is, and always with one slot
+        enough = (way for way in candidates[0] if fits(needed, way.frees))
+        only = next(enough, None)
+        return None if only is None else (only,)
     useful = [helpful for ways in candidates if (helpful := list(_helpful(ways, needed)))]
     menus, unit = _menus(useful)
     chosen = cover(menus, [_enough(amount) for amount in needed.values()], unit)

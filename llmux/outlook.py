@@ -87,6 +87,7 @@ class Outlook:
         target: str | None = None,
         passed: Container[str] = (),
         off_limits: frozenset[str] = NOTHING,
+        room: Room | None = None,
     ) -> PolicyContext:
         """
         Make what a policy is shown; its cost does not grow with the number of waiters.
@@ -95,8 +96,10 @@ class Outlook:
         :param target: its target.
         :param passed: models that were chosen already and cannot come now.
         :param off_limits: resources that are kept for others.
+        :param room: the situation, if it is known already.
         """
-        room = self._room(now, switch, off_limits)
+        if room is None:
+            room = self.room(now, switch, off_limits)
         later = None
         views = {}
         for name, model in self._models.items():
@@ -106,7 +109,7 @@ class Outlook:
             elif name in passed:
                 evicts = None
             elif model.state is not State.AWAKE and model.wanted:
-                plan = room.plan(model)
+                plan = room.plan(model) if switch is None or meets(switch, model) else None
                 if switch is not None:
                     plan = plan if could_replace(switch, model, plan, now) else None
                 elif plan is None and self.switches and not self.is_moving(model):
@@ -134,13 +137,13 @@ class Outlook:
         :param off_limits: resources that are kept for others.
         :returns: ``None`` if that cannot be done now.
         """
-        return self._room(now, beside, off_limits).plan(target, wanted)
+        return self.room(now, beside, off_limits).plan(target, wanted)
 
     def plan_room(
         self, needs: Amounts, now: float, off_limits: frozenset[str] = NOTHING
     ) -> Plan | None:
         """Choose who has to go before somebody who is no model can have so much."""
-        return self._room(now, None, off_limits).make(needs)
+        return self.room(now, None, off_limits).make(needs)
 
     def later_plan(self, target: Model, now: float) -> Plan | None:
         """
@@ -160,7 +163,7 @@ class Outlook:
 
         So it can be when llmux starts, and when a new configuration says that there is less.
         """
-        return self._room(now, None, NOTHING).relief()
+        return self.room(now, None, NOTHING).relief()
 
     @property
     def crowded(self) -> bool:
@@ -202,6 +205,16 @@ class Outlook:
                 spared.append(model)
         return spared
 
+    def situation(self) -> object:
+        """Give what is equal for as long as nobody holds anything else than before."""
+        held = [id for id, reservation in self.reservations.items() if reservation.held]
+        return [model.state for model in self._models.values()], held, self.budget
+
+    def could_move(self, model: Model, off_limits: frozenset[str]) -> bool:
+        """Tell whether a model can be woken in any of its places, for all that happens there."""
+        busy = off_limits.union(*(switch.touches for switch in self.switches))
+        return any(not place.resources & busy for place in model.placements)
+
     def is_moving(self, model: Model) -> bool:
         """Tell whether a switch that moves a model is under way."""
         return any(model in switch.models for switch in self.switches)
@@ -238,7 +251,15 @@ class Outlook:
     def _reserved(self) -> Amounts:
         return add(*(each.needs for each in self.reservations.values() if each.held))
 
-    def _room(self, now: float, beside: UnderWay | None, off_limits: frozenset[str]) -> Room:
+    def room(
+        self, now: float, beside: UnderWay | None = None, off_limits: frozenset[str] = NOTHING
+    ) -> Room:
+        """
+        Give the situation as it is; it is true until anything changes.
+
+        :param beside: a switch that may be given up.
+        :param off_limits: resources that are kept for others.
+        """
         others = [each for each in self.switches if each is not beside]
         moving = {model for each in others for model in each.models}
         standings = [Standing.of(m) for m in self._models.values() if m not in moving]
@@ -283,6 +304,12 @@ class Outlook:
             not_before=evictable_at(model) if awake else model.wake_backoff.until,
             evicts=evicts,
         )
+
+
+def meets(switch: UnderWay, model: Model) -> bool:
+    """Tell whether a model could be woken where a switch takes place, or where nothing counts."""
+    touched = switch.touches
+    return any(not place.resources or place.resources & touched for place in model.placements)
 
 
 def could_replace(switch: UnderWay, model: Model, plan: Plan | None, now: float) -> bool:

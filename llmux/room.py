@@ -14,14 +14,14 @@ from llmux.states import State
 from llmux.worth import Worth
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Standing:
     """
     What a model holds, now or when what is under way has ended.
 
-    :param awake: whether it has to go to sleep before it gives anything back.
-    :param needs: what it takes while it is not asleep; nothing if it is.
-    :param asleep: what it takes whether it is asleep or not; nothing if it is stopped.
+    :ivar awake: whether it has to go to sleep before it gives anything back.
+    :ivar needs: what it takes while it is not asleep; nothing if it is.
+    :ivar asleep: what it takes whether it is asleep or not; nothing if it is stopped.
     """
 
     model: Model
@@ -32,14 +32,16 @@ class Standing:
     @classmethod
     def of(cls, model: Model) -> Standing:
         """Say what a model holds now."""
-        awake = model.state.holds
-        needs = model.place.needs if awake else {}
-        asleep = {} if model.state is State.STOPPED else model.config.asleep_needs
-        return cls(model, awake, needs, asleep)
+        state = model.state
+        awake = state.holds
+        asleep = {} if state is State.STOPPED else model.config.asleep_needs
+        return cls(model, awake, model.place.needs if awake else {}, asleep)
 
     @property
     def holds(self) -> Amounts:
         """All of it."""
+        if not self.asleep:
+            return self.needs
         return add(self.needs, self.asleep)
 
 
@@ -83,6 +85,22 @@ def evictable_at(model: Model) -> float:
 
 
 @attrs.frozen
+class _Candidate:
+    """
+    A model that could go.
+
+    :param ways: how.
+    :param gives: the resources of which there is more then.
+    :param ready: whether it may at once.
+    """
+
+    standing: Standing
+    ways: list[Way]
+    gives: frozenset[str]
+    ready: bool
+
+
+@attrs.define(eq=False)
 class Room:
     """
     A situation: what is free, and who could go.
@@ -101,6 +119,8 @@ class Room:
     _worth: Worth
     _busy: frozenset[str]
     _now: float
+    _known: list[_Candidate] | None = None
+    _plans: dict[Model, Plan | None] = attrs.Factory(dict)
 
     def plan(self, target: Model, wanted: tuple[str, ...] | None = None) -> Plan | None:
         """
@@ -111,15 +131,27 @@ class Room:
         :param wanted: whom a policy names; taken if that makes room.
         :returns: ``None`` if that cannot be done here and now.
         """
-        own = next((each.holds for each in self._standings if each.model is target), None)
+        if wanted is None and target in self._plans:
+            return self._plans[target]
+        plan = self._planned(target, wanted)
+        if wanted is None:
+            self._plans[target] = plan
+        return plan
+
+    def _planned(self, target: Model, wanted: tuple[str, ...] | None) -> Plan | None:
+        own = next((each for each in self._standings if each.model is target), None)
         if own is None:
             return None  # it is being moved
-        free = add(self._free, own)
+        free: Amounts | None = None
         best: Plan | None = None
         for placement in target.placements:
             if placement.resources & self._busy:
                 continue
-            needs = add(placement.needs, target.config.asleep_needs)
+            if free is None:
+                free = add(self._free, own.holds)
+            needs: Amounts = placement.needs
+            if target.config.asleep_needs:
+                needs = add(needs, target.config.asleep_needs)
             plan = self._choose(_lacking(needs, free), placement, target, wanted)
             if plan is not None and (best is None or self._rank(plan) < self._rank(best)):
                 best = plan
@@ -150,39 +182,48 @@ class Room:
     ) -> Plan | None:
         if not lacking:
             return Plan(placement)
-        all_ways = {
-            standing.model.name: (standing, ways)
-            for standing in self._standings
-            if standing.model is not target and (ways := self._ways(standing))
-        }
-        ready = [name for name in all_ways if evictable_at(all_ways[name][0].model) <= self._now]
-        named = None if wanted is None else [name for name in wanted if name in all_ways]
-        for names in (named, ready, list(all_ways)):
-            chosen = None if names is None else cheapest(lacking, [all_ways[n][1] for n in names])
+        all_of_them = [
+            each
+            for each in self._candidates()
+            if each.standing.model is not target and not lacking.keys().isdisjoint(each.gives)
+        ]
+        by_name = {each.standing.model.name: each for each in all_of_them}
+        named = None
+        if wanted is not None:
+            named = [by_name[name] for name in wanted if name in by_name]
+        for candidates in (named, [each for each in all_of_them if each.ready], all_of_them):
+            chosen = None
+            if candidates is not None:
+                chosen = cheapest(lacking, [each.ways for each in candidates])
             if chosen is not None:
-                victims = [all_ways[way.model][0].model for way in chosen]
-                return Plan(
-                    placement,
-                    victims=tuple(m for m in victims if all_ways[m.name][0].awake),
-                    stops=tuple(
-                        all_ways[way.model][0].model
-                        for way in chosen
-                        if not all_ways[way.model][0].awake or way is not all_ways[way.model][1][0]
-                    ),
-                    loss=sum(way.loss for way in chosen),
-                )
+                return _plan(placement, [(by_name[way.model], way) for way in chosen])
         return None
+
+    def _candidates(self) -> list[_Candidate]:
+        """Give all that could go, and how; the same for whoever wants room here."""
+        if self._known is None:
+            found = ((standing, self._ways(standing)) for standing in self._standings)
+            self._known = [
+                _Candidate(
+                    standing,
+                    ways,
+                    frozenset().union(*(way.frees for way in ways)),
+                    evictable_at(standing.model) <= self._now,
+                )
+                for standing, ways in found
+                if ways
+            ]
+        return self._known
 
     def _ways(self, standing: Standing) -> list[Way]:
         """Give the ways in which a model can give back what it holds, the lesser first."""
         model, now = standing.model, self._now
-        if model.stays:
-            return []
         stoppable = bool(standing.asleep) and model.config.stop is not None
+        if model.stays or not (standing.awake or stoppable):
+            return []
         if not standing.awake:
-            loss = self._worth.of_asleep(model, now)
-            return [Way(model.name, standing.asleep, loss)] if stoppable else []
-        if taken(standing.needs) & self._busy:
+            return [Way(model.name, standing.asleep, self._worth.of_asleep(model, now))]
+        if self._busy and taken(standing.needs) & self._busy:
             return []
         loss = self._worth.of_awake(model, now)
         ways = [Way(model.name, standing.needs, loss)]
@@ -193,6 +234,20 @@ class Room:
 
     def _rank(self, plan: Plan) -> tuple[bool, float]:
         return plan.possible_at > self._now, plan.loss
+
+
+def _plan(placement: Placement, chosen: list[tuple[_Candidate, Way]]) -> Plan:
+    """Say what a choice means for each of those that are chosen."""
+    return Plan(
+        placement,
+        victims=tuple(each.standing.model for each, _ in chosen if each.standing.awake),
+        stops=tuple(
+            each.standing.model
+            for each, way in chosen
+            if not each.standing.awake or way is not each.ways[0]
+        ),
+        loss=sum(way.loss for _, way in chosen),
+    )
 
 
 def _lacking(needs: Amounts, free: Amounts) -> dict[str, float]:

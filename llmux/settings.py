@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -170,12 +171,12 @@ class ModelConfig(ModelSettings):
     pinned: bool = False
     wake_at_start: bool = False
 
-    @property
+    @cached_property
     def placements(self) -> tuple[Placement, ...]:
         """The places where it can be, the one that is best first."""
         return tuple(map(Placement, self.needs))
 
-    @property
+    @cached_property
     def anywhere(self) -> Placement:
         """Where it is, if nobody knows more than that it is somewhere."""
         return anywhere(self.needs)

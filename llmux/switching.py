@@ -47,6 +47,7 @@ class Switch:
     :ivar committed: whether the point of no return is passed.
     :ivar failed: whether its target could not be woken, and is cleaned up after.
     :ivar done: whether it has come to its end as it was meant to.
+    :ivar situation: what was so when it was last looked at whether there is room for it.
     """
 
     target: Model | None
@@ -61,6 +62,7 @@ class Switch:
     committed: bool = False
     failed: bool = False
     done: bool = False
+    situation: object = None
 
     @classmethod
     def to(
