@@ -12,15 +12,16 @@ what any choice costs at least: the price of all that is wanted, and for each op
 costs beyond the worth of what it gives, which can be less than nothing (the Lagrangian bound).
 With that a branch and bound goes through all choices that could be better than the best one known.
 
-Up to :data:`EXACT` candidates it goes to its end: the choice is exact.  With more it looks at the
-:data:`CORE` candidates about which the prices leave most doubt, and ends after :data:`STEPS` steps;
-what is best by then is taken, which is the greedy choice or better.
+Up to :data:`EXACT` candidates it goes to its end: the choice is exact.  With more it decides about
+the :data:`CORE` candidates about which the prices leave most doubt, one after the other, and
+follows only so many choices side by side as :data:`WORK` allows, those of the lowest bounds.  What
+it finds then is the greedy choice or better, and exact if there was never one too many.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, nsmallest
 from operator import ge, mul
 
 import attrs
@@ -29,10 +30,10 @@ EXACT = 12
 """Up to so many candidates the choice is exact."""
 
 CORE = 24
-"""Beyond, the search goes over so many of them."""
+"""Beyond, the search is for the best choice among so many of them."""
 
-STEPS = 1000
-"""Beyond, the search ends after so many steps."""
+WORK = 8192
+"""Beyond, so many choices are followed at most, divided by the number of candidates."""
 
 ROUNDS = 16
 """So often prices are made better."""
@@ -160,6 +161,8 @@ def _lessened(chosen: Sequence[Option], menus: Menus, wanted: Sequence[int]) -> 
 
 # What it adds to the bound, what it gives, packed into one number, and what it is, if not nothing.
 _Choice = tuple[int, int, Option | None]
+_Path = tuple[Option, ...]
+_Part = tuple[int, _Path]  # the bound of all choices that begin with these options
 
 
 class _Search:
@@ -175,8 +178,7 @@ class _Search:
     def __init__(self, menus: Menus, wanted: Sequence[int], best: list[Option], unit: int) -> None:
         self._best = best
         self._limit = _cost(best) * WHOLE  # costs are multiplied here, so that prices are whole
-        self._exact = len(menus) <= EXACT
-        self._steps = 0
+        self._number = len(menus)
         # Vectors are packed, with a lane for each resource.  What is chosen is added to what makes
         # a lane reach its highest bit just when there is enough, so one look sees them all.
         lane = (WHOLE * (len(menus) + 1)).bit_length() + 1
@@ -198,7 +200,7 @@ class _Search:
         rows = [row[:1] + [each for each in row[1:] if each[0] - row[0][0] < room] for row in rows]
         certain = [row[0] for row in rows if len(row) == 1]
         rows = sorted((row for row in rows if len(row) > 1), key=lambda row: row[0][0] - row[1][0])
-        if not self._exact:
+        if self._number > EXACT:
             certain += [row[0] for row in rows[:-CORE]]
             rows = rows[-CORE:]
         self._certain = [option for _, _, option in certain if option is not None]
@@ -208,40 +210,71 @@ class _Search:
         # from a depth on: the least that is added to the bound, the most that can be given
         self._least = [0] * (len(rows) + 1)
         self._most = [0] * (len(rows) + 1)
+        self._seen: list[dict[int, int]] = [{} for _ in rows]
         for depth in range(len(rows) - 1, -1, -1):
             self._least[depth] = self._least[depth + 1] + rows[depth][0][0]
             self._most[depth] = self._most[depth + 1] + max(gives for _, gives, _ in rows[depth])
-        self._seen: list[dict[int, int]] = [{} for _ in rows]
 
     def run(self) -> list[Option]:
-        """Give the best choice."""
-        possible = (self._given + self._most[0]) & self._full == self._full
-        if possible and self._bound + self._least[0] < self._limit:
-            self._go(0, self._given, self._bound, ())
+        """Give the best choice, or one that is nearly as good."""
+        if self._given & self._full == self._full:
+            self._take(())
+        elif (self._given + self._most[0]) & self._full == self._full:
+            if self._number <= EXACT:
+                self._go_deep(0, self._given, self._bound, ())
+            else:
+                self._go_broad(max(1, WORK // self._number))
         return self._best
 
-    def _go(self, depth: int, given: int, bound: int, path: tuple[Option, ...]) -> None:
-        """Choose for the candidates from a depth on; enough is possible there."""
-        full = self._full
-        if given & full == full:
-            chosen = [*self._certain, *path]
-            if (cost := _cost(chosen) * WHOLE) < self._limit:
-                self._limit, self._best = cost, chosen
-            return
+    def _go_deep(self, depth: int, given: int, bound: int, path: _Path) -> None:
+        """Choose for the candidates from a depth on, in every way that can be the best."""
         seen = self._seen[depth]
         if given in seen and seen[given] <= bound:
             return  # it has been given for less
         seen[given] = bound
-        self._steps += 1
-        if self._steps > STEPS and not self._exact:
-            return
-        least, most = self._least[depth + 1], self._most[depth + 1]
         for beyond, gives, option in self._rows[depth]:
-            if bound + beyond + least >= self._limit:
+            if bound + beyond + self._least[depth + 1] >= self._limit:
                 return  # the others are no better
-            if (given + gives + most) & full == full:
-                further = path if option is None else (*path, option)
-                self._go(depth + 1, given + gives, bound + beyond, further)
+            further = path if option is None else (*path, option)
+            if (given + gives) & self._full == self._full:
+                self._take(further)
+            elif (given + gives + self._most[depth + 1]) & self._full == self._full:
+                self._go_deep(depth + 1, given + gives, bound + beyond, further)
+
+    def _go_broad(self, width: int) -> None:
+        """
+        Choose for one candidate after the other, in many ways side by side.
+
+        :param width: how many are followed at most: those of the lowest bounds.
+        """
+        layer: dict[int, _Part] = {self._given: (self._bound, ())}
+        for depth, row in enumerate(self._rows, 1):
+            least, most, full = self._least[depth], self._most[depth], self._full
+            following: dict[int, _Part] = {}
+            for before, (so_far, path) in layer.items():
+                for beyond, gives, option in row:
+                    bound, given = so_far + beyond, before + gives
+                    if bound + least >= self._limit:
+                        break
+                    further = path if option is None else (*path, option)
+                    if given & full == full:
+                        self._take(further)
+                    elif (given + most) & full == full and (
+                        given not in following or following[given][0] > bound
+                    ):
+                        following[given] = bound, further
+            if len(following) > width:
+                following = dict(nsmallest(width, following.items(), key=_bound))
+            layer = following
+
+    def _take(self, path: _Path) -> None:
+        chosen = [*self._certain, *path]
+        if (cost := _cost(chosen) * WHOLE) < self._limit:
+            self._limit, self._best = cost, chosen
+
+
+def _bound(part: tuple[int, _Part]) -> int:
+    return part[1][0]
 
 
 def _beyond(choice: _Choice) -> int:
