@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from llmux.amounts import Amounts, add, fits, minus
 from llmux.budget import Budget
@@ -182,6 +183,7 @@ class World:
         self.metrics = CountedMetrics(self)
         self.records: dict[str, ModelRecord] = dict(memory.models)
         self.ordered = []
+        self._reloaded: Deferred[Any] = succeed(None)
         self.switcher = Switcher(
             models=self.told,
             hooks=self.hooks,
@@ -219,7 +221,8 @@ class World:
         most = min(
             (self.told[each].max_waiting for each in members if each in self.told), default=0
         )
-        if isinstance(asker.error, TooManyWaiting) and waiting < most:
+        in_effect = self._reloaded.called  # until then the names may stand for others
+        if isinstance(asker.error, TooManyWaiting) and in_effect and waiting < most:
             self.breaches.append(f"{name}: too many, with {waiting} waiting")
         if not asker.error:
             self.askers.append(asker)
@@ -328,10 +331,10 @@ class World:
         for name, config in self.told.items():
             if before.get(name, config.pinned) is not config.pinned:
                 self.pins.pop(name, None)
-        reloaded = self.switcher.reconfigure(
+        self._reloaded = self.switcher.reconfigure(
             self.told, Budget(self.capacity), self.sharing, self._idle_model()
         )
-        reloaded.addErrback(self._failed, self.switcher)
+        self._reloaded.addErrback(self._failed, self.switcher)
 
     def close(self, *, sleep_models: bool) -> None:
         """Let llmux end in order; it is started again by :meth:`restart`."""
