@@ -1,4 +1,8 @@
-"""What the kernel knows of a TCP connection and no reactor tells (Linux; elsewhere nothing)."""
+"""
+What the kernel knows of a connection and the reactor does not tell, or not yet.
+
+Of what is in the kernel's book about TCP there is nothing elsewhere than on Linux.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,17 @@ def closed_by_peer(transport: Any) -> bool:
     """Tell whether the peer has closed a connection that is not being read."""
     info = _tcp_info(transport)
     return info is not None and info[0] in _CLOSED_BY_PEER
+
+
+def has_gone(transport: Any) -> bool:
+    """Tell whether the peer of a connection has closed it, also if the reactor has yet to see."""
+    try:
+        pending: bytes = transport.getHandle().recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return pending == b""
 
 
 def _tcp_info(transport: Any) -> tuple[int, int] | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,11 @@ from twisted.trial.unittest import TestCase
 
 from llmux import ctl
 from llmux.operator import OrderRefused
+from llmux.settings import Address
 from llmux.test.desks import JSON, Desk, ask, order
 from llmux.test.loopback import until
 from llmux.test.statuses import a_status
+from llmux.web.guard import Reach
 
 HELD = {"id": "5f", "needs": {"gpu0": 20.0}, "state": "held"}
 
@@ -189,7 +193,7 @@ class FaceTests(TestCase):
         self.assertEqual(self.operator.orders, ["reserve gpu0=20 ram=1.5 for 60 s, training"])
 
     async def test_client_that_leaves(self) -> None:
-        """Who leaves before the answer withdraws; in the very moment of the grant, too."""
+        """Who leaves before the answer withdraws."""
         request = order(b"/llmux/reservations", body=b'{"needs": {"gpu0": 20}}')
         wire = await self.desk.give(request)
         withdrawn = self.operator.pending[0]
@@ -198,6 +202,31 @@ class FaceTests(TestCase):
         await until(lambda: withdrawn.called, "the withdrawal")
         (told,) = self.desk.logged("operator_answered")
         self.assertEqual((told["order"], told["status"]), ("reserve", 499))
+
+    async def leave_and_grant(self, address: Address) -> None:
+        """Close a client's socket, and let its reservation hold before the reactor has seen."""
+        client = socket.socket(socket.AF_INET if address.path is None else socket.AF_UNIX)
+        client.connect(str(address.path) if address.path else (address.host, address.port))
+        client.sendall(order(b"/llmux/reservations", body=b'{"needs": {"gpu0": 20}}'))
+        await until(lambda: self.operator.pending, "the order")
+        client.close()
+        self.operator.held["5f"] = dict(HELD)
+        self.operator.pending[0].callback(dict(HELD))
+        self.assertEqual((self.operator.orders[1:], self.operator.held), (["release 5f"], {}))
+        await until(lambda: self.desk.logged("own_path_asked"), "the client's end")
+        self.assertEqual(self.desk.logged("own_path_asked")[0]["status"], 499)
+
+    async def test_client_that_leaves_in_the_moment_of_the_grant(self) -> None:
+        """What is granted to nobody is given back at once, and not when its time is over."""
+        await self.leave_and_grant(self.desk.address)
+
+    async def test_the_same_over_a_unix_socket(self) -> None:
+        """That is so over a UNIX socket, too."""
+        path = Path(tempfile.mkdtemp(prefix="llmux-test-")) / "admin.sock"
+        self.addCleanup(path.parent.rmdir)
+        self.desk = Desk(self, Reach.SOCKET, path)
+        self.operator = self.desk.operator
+        await self.leave_and_grant(self.desk.address)
 
     async def test_told(self) -> None:
         """All are listed, and each can be looked at, renewed and ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from llmux.events import Events
 from llmux.operator import IOperator, OrderRefused
 from llmux.server.request import CLIENT_LEFT, RelayRequest
 from llmux.server.site import RelaySite
+from llmux.server.tcp import has_gone
 from llmux.web.answers import (
     answer,
     error_answer,
@@ -209,8 +211,9 @@ class AdminFace(Resource):
         waiting = self._operator.reserve(wish.needs, wish.ttl, wish.note)
         request.notifyFinish().addErrback(lambda _: waiting.cancel())
         document = await waiting
-        if request.channel is None:
-            self._operator.release(str(document["id"]))
+        if request.channel is None or has_gone(request.channel.transport):
+            with suppress(OrderRefused):  # it may have run out already
+                self._operator.release(str(document["id"]))
             raise CancelledError
         request.setResponseCode(201)
         return document
