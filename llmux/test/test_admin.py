@@ -263,7 +263,7 @@ class DoorTests(TestCase):
             (order(b"/llmux/status"), b"GET, HEAD"), (order(b"/health"), b"GET, HEAD"),
             (order(b"/llmux/models/a/output?hook=wake"), b"GET, HEAD"),
             (ask(b"/llmux/models/a/wake"), b"POST"), (ask(b"/llmux/reload", b"HEAD"), b"POST"),
-            (ask(b"/llmux/models/a/kill", b"DELETE"), b"POST"),
+            (ask(b"/llmux/models/a/kill", b"DELETE", JSON), b"POST"),
         ):  # fmt: skip
             status, headers, _ = await self.desk.exchange(request)
             self.assertEqual((status, headers[b"allow"]), (405, [allowed]))

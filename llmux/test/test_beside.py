@@ -267,6 +267,8 @@ class FaceTests(TestCase):
         body = b'{"needs": {"gpu0": 1}}'
         plain = ask(b"/llmux/reservations", b"POST", b"Content-Type: text/plain\r\n", body)
         self.assertEqual((await self.desk.refused(plain))[0], 415)
+        plain = ask(b"/llmux/reservations/5f", b"DELETE")
+        self.assertEqual((await self.desk.refused(plain))[0], 415)
         for method in (b"POST", b"DELETE"):
             head = JSON + b"Origin: http://evil.example\r\n"
             request = ask(b"/llmux/reservations/5f", method, head)

@@ -69,7 +69,7 @@ class PageTests(SynchronousTestCase):
             b"http://127.0.0.1:3000.evil.example",
         ):  # fmt: skip
             for reach in Reach:
-                for method in (b"GET", b"HEAD", b"POST", b"OPTIONS"):
+                for method in (b"GET", b"HEAD", b"POST", b"DELETE", b"OPTIONS"):
                     said = {**OURS, **JSON, b"Origin": origin}
                     self.assertEqual(status(said, method, reach), 403, origin)
 
@@ -110,7 +110,9 @@ class ContentTypeTests(SynchronousTestCase):
 
     def test_anything_else(self) -> None:
         """What a form or a simple script could send is refused with what to send."""
-        self.assertEqual(status(OURS, b"POST"), 415)
+        for method in (b"POST", b"DELETE"):
+            self.assertEqual(status(OURS, method), 415)
+            self.assertEqual(status({**OURS, **JSON}, method), 0)
         for kind in (
             b"text/plain", b"application/x-www-form-urlencoded", b"multipart/form-data; boundary=x",
             b"", b"application/jsonp", b"text/plain; application/json", b"application/ json",

@@ -18,6 +18,7 @@ from llmux.errors import RequestError
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{0,5})?")
 _OWN_SITES = (b"none", b"same-origin")  # Fetch Metadata: typed in by the user, or our own page
+_STEERING = (b"POST", b"DELETE")  # all methods that change anything here
 _IPV6_LOOPBACK = ipaddress.IPv6Address("::1")
 
 
@@ -46,7 +47,7 @@ class NotJSON(RequestError):
     def __init__(self) -> None:
         super().__init__(
             "An order is sent as JSON: give it the header Content-Type: application/json,"
-            " and no body or {}"
+            " also if it has no body"
         )
 
 
@@ -71,7 +72,7 @@ def check(method: bytes, headers: Headers, reach: Reach) -> None:
     for site in headers.getRawHeaders(b"sec-fetch-site", []):
         if site not in _OWN_SITES:
             raise NotForPages("The operator's face takes nothing from web pages (Sec-Fetch-Site)")
-    if method == b"POST" and not _is_json(headers):
+    if method in _STEERING and not _is_json(headers):
         raise NotJSON
 
 
