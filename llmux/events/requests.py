@@ -85,8 +85,9 @@ class RequestEvents:
         """
         Log an order of an operator's.
 
-        :param order: ``wake``, ``sleep``, ``kill`` or ``reload``.
-        :param model: the name that the operator gave; empty for ``reload``.
+        :param order: ``wake``, ``sleep``, ``kill``, ``pin``, ``unpin``, ``reload``, ``reserve`` or
+            ``release``.
+        :param model: the name that the operator gave; empty for the last three.
         :param client: the address that it came from; ``unix``: a UNIX socket.
         """
         self.log.info(
@@ -101,7 +102,7 @@ class RequestEvents:
     def operator_answered(
         self, *, order: str, model: str, status: int, seconds: float, request_id: str
     ) -> None:
-        """Log what became of an order: 200, or the status of an error."""
+        """Log what became of an order: 200 or 201, or the status of an error."""
         self.log.info(
             f"the order {_order(model)} ended with {{status}} after {{duration_secs}} s"
             " ({request_id})",

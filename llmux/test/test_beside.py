@@ -240,6 +240,8 @@ class FaceTests(TestCase):
             )
             self.assertEqual(status, 200)
         self.assertEqual(self.operator.orders, ["renew 5f 30.0", "release 5f"])
+        told = [event["order"] for event in self.desk.logged("operator_asked")]
+        self.assertEqual(told, ["release"], "a heartbeat is no order")
         gone = ask(b"/llmux/reservations/5f", b"DELETE", JSON)
         self.assertEqual((await self.desk.refused(gone))[0], 404)
 

@@ -44,9 +44,9 @@ _LONGEST_BODY = 1024  # bytes; {} needs two
 _SAFE = (b"GET", b"HEAD")
 _ORDERS = {
     (b"POST", "reservations"): "reserve",
-    (b"POST", "reservation"): "renew",
     (b"DELETE", "reservation"): "release",
 }  # what the log calls them
+_HEARTBEAT = (b"POST", "reservation")
 
 
 def is_operators(path: bytes) -> bool:
@@ -135,6 +135,8 @@ class AdminFace(Resource):
         if request.method in _SAFE:
             return self._tell(asked, request)
         give = self._understand(asked, request)
+        if (request.method, asked.verb) == _HEARTBEAT:  # it would fill the log
+            return json_answer(request, await give())
         return json_answer(request, await self._order(asked, request, give))
 
     def _tell(self, asked: Asked, request: RelayRequest) -> bytes:
