@@ -15,7 +15,7 @@ import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from types import FrameType
-from typing import Any, Self, TextIO
+from typing import Any, TextIO
 
 import attrs
 
@@ -27,7 +27,8 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """Exit statuses of shells for a command that is not there, and for one that cannot be run."""
 
 _BEATS = 3  # renewals in the time for which a reservation holds
-_PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
+_PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_OF_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # which sends them to the command, too
 _GONE = 404
 
 
@@ -63,9 +64,10 @@ def run(job: Job, address: Address, err: TextIO) -> int:
     missing = _missing(job.command[0], err)
     if missing is not None:
         return missing
-    holder = _Holder(job, address, err)
+    holder, signals = _Holder(job, address, err), _Signals()
     try:
         holder.reserve()
+        signals.take()
     except ctl.NoAnswer as error:
         ctl.say(str(error), err)
         return ctl.NOBODY
@@ -73,11 +75,14 @@ def run(job: Job, address: Address, err: TextIO) -> int:
         ctl.say(f"llmux: {refused}", err)
         return ctl.FAILED
     except KeyboardInterrupt:  # the connection is closed, and with it nobody waits any more
+        if holder.id:
+            holder.give_back()
         return ctl.INTERRUPTED
     try:
-        return _execute(job.command, holder.id, err)
+        return _execute(job.command, holder.id, signals, err)
     finally:
         holder.give_back()
+        signals.leave()
 
 
 class _Holder:
@@ -120,7 +125,8 @@ class _Holder:
     def give_back(self) -> None:
         """Let others have the room."""
         self._over.set()
-        self._heart.join(timeout=1.0)  # it may be waiting for llmux; it ends with this process
+        if self._heart.is_alive():
+            self._heart.join(timeout=1.0)  # it may be waiting for llmux; it ends with this process
         try:
             ctl.ask("DELETE", f"/llmux/reservations/{self.id}", self._address)
         except (ctl.NoAnswer, ctl.Refused) as error:
@@ -169,26 +175,26 @@ def _missing(program: str, err: TextIO) -> int | None:
     return NOT_FOUND
 
 
-def _execute(command: Sequence[str], reservation: str, err: TextIO) -> int:
-    """Run a command in the foreground."""
+def _execute(command: Sequence[str], reservation: str, signals: _Signals, err: TextIO) -> int:
+    """Run a command in the foreground, with all files that are open for it."""
     environment = {**os.environ, "LLMUX_RESERVATION": reservation}
-    with _Signals() as signals:
-        try:
-            process = subprocess.Popen(list(command), env=environment)  # noqa: S603  # the user's own
-        except OSError as error:
-            ctl.say(f"llmux: {command[0]} cannot be run: {error.strerror}", err)
-            return NOT_EXECUTABLE
-        signals.pass_on(process)
-        status = process.wait()
+    try:
+        process = subprocess.Popen(list(command), env=environment, close_fds=False)  # noqa: S603  # the user's own
+    except OSError as error:
+        ctl.say(f"llmux: {command[0]} cannot be run: {error.strerror}", err)
+        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+    signals.pass_on(process)
+    status = process.wait()
     return 128 - status if status < 0 else status
 
 
 class _Signals:
     """
-    Takes signals that are meant for the command, also before it is there.
+    Takes signals that are meant for the command, from before it is there until all is given back.
 
     ``Ctrl-C`` the command gets from the terminal; who waits for it only has to live through that.
-    What was ignored the command would ignore, too, so it is taken and nothing is done.
+    What was ignored from the start (``nohup``, jobs in the background) is left so, or the command
+    would not ignore it, either.
     """
 
     def __init__(self) -> None:
@@ -196,13 +202,14 @@ class _Signals:
         self._process: subprocess.Popen[bytes] | None = None
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> Self:
-        for number in _PASSED_ON:
-            self._before[number] = signal.signal(number, self._take)
-        self._before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
-        return self
+    def take(self) -> None:
+        """Take them from now on."""
+        for number in (*_PASSED_ON, *_OF_THE_TERMINAL):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._take)
 
-    def __exit__(self, *_: object) -> None:
+    def leave(self) -> None:
+        """Let them do what they did before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -216,5 +223,5 @@ class _Signals:
     def _take(self, number: int, frame: FrameType | None) -> None:
         if self._process is None:
             self._early.append(number)
-        else:
+        elif number in _PASSED_ON:
             self._process.send_signal(number)

@@ -32,33 +32,53 @@ class Run(ProcessProtocol):
     The command as a process.
 
     :param words: its arguments.
-    :param directory: where it runs.
+    :param shell: what a shell does first, if it is not to be started just so.
+    :param terminal: whether it is started in a terminal of its own.
+    :ivar printed: what it has printed so far, by descriptor.
     :ivar ended: fires with exit status, stdout and stderr.
     """
 
-    def __init__(self, *words: str, directory: str | None = None) -> None:
+    def __init__(self, *words: str, shell: str = "", terminal: bool = False) -> None:
         self.ended: Deferred[tuple[int | None, str, str]] = Deferred()
-        self._out: dict[int, bytes] = {1: b"", 2: b""}
+        self.printed: dict[int, bytes] = {1: b"", 2: b""}
         arguments = [sys.executable, "-c", PROGRAM, *words]
+        if shell:
+            arguments = ["/bin/sh", "-c", f'{shell}; exec "$@"', "sh", *arguments]
         environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
         spawner: Any = reactor
         self._process = spawner.spawnProcess(
-            self, sys.executable, arguments, environment, directory
+            self, arguments[0], arguments, environment, usePTY=terminal
         )
 
     def childDataReceived(self, number: int, data: bytes) -> None:  # noqa: N802  # Twisted's name
         """Keep what it prints."""
-        self._out[number] += data
+        self.printed[number] += data
 
     def processEnded(self, reason: Failure) -> None:
         """Tell how it ended."""
         value: Any = reason.value
-        out, err = self._out[1].decode(), self._out[2].decode()
+        out, err = self.printed[1].decode(), self.printed[2].decode()
         self.ended.callback((value.exitCode, out, err))
+
+    async def until(self, word: bytes, number: int = 1) -> None:
+        """Wait until it has printed something."""
+        await until(lambda: word in self.printed[number], repr(word))
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, to it alone."""
+        self._process.signalProcess(int(number))
 
     def interrupt(self) -> None:
         """Press Ctrl-C."""
-        self._process.signalProcess(signal.SIGINT)
+        self.signal(signal.SIGINT)
+
+    def type(self, data: bytes) -> None:
+        """Write to its stdin."""
+        self._process.write(data)
+
+    def end_input(self) -> None:
+        """Let its stdin come to its end."""
+        self._process.closeStdin()
 
 
 class WordsTests(SynchronousTestCase):
