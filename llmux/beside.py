@@ -8,7 +8,6 @@ meanwhile, the command is left in peace.
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -40,7 +39,7 @@ class Job:
     :param command: the command and its arguments.
     :param needs: by resource, how much; nothing: all that there is.
     :param ttl: seconds for which the room is held if no heartbeat comes.
-    :param note: what operators see; empty: the command.
+    :param note: what operators see; empty: the name of the command, without what may be secret.
     :param quiet: whether nothing is said but errors.
     """
 
@@ -138,7 +137,7 @@ class _Holder:
         return {each["name"]: each["capacity"] for each in status["resources"]}
 
     def _ask_for_room(self) -> None:
-        note = self._job.note or shlex.join(self._job.command)
+        note = self._job.note or os.path.basename(self._job.command[0])  # others see it
         printable = "".join(c if c.isprintable() else "?" for c in note)[:200]
         wish = {"needs": dict(self._needs), "ttl_secs": self._job.ttl, "note": printable}
         told = ctl.ask("POST", "/llmux/reservations", self._address, wish, patient=True)

@@ -149,7 +149,9 @@ def _add_run(running: argparse.ArgumentParser) -> None:
         "--ttl", type=float, default=60.0, metavar="SECS",
         help="how long the room is held without a sign of life; default: 60",
     )  # fmt: skip
-    running.add_argument("--note", default="", help="what operators see; default: the command")
+    running.add_argument(
+        "--note", default="", help="what operators see; default: the command's name"
+    )
     running.add_argument("--quiet", action="store_true", help="say nothing but errors")
     _add_where(running)
     running.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
