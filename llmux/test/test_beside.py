@@ -256,6 +256,7 @@ class FaceTests(TestCase):
             (b'{"needs": {"gpu0": 1}, "ttl_secs": "3"}', "ttl_secs: a number of seconds"),
             (b'{"needs": {"gpu0": 1}, "note": "a\\nb"}', "note: one line"),
             (b'{"needs": {"gpu0": 1e999}}', "needs.gpu0"),
+            (b'{"needs": {"gpu0": 1, "gpu0": 2}}', "'gpu0' is there twice"),
         ):
             status, message = await self.desk.refused(order(b"/llmux/reservations", body=body))
             self.assertEqual(status, 400)

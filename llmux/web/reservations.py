@@ -76,7 +76,7 @@ def _read(request: RelayRequest, known: tuple[str, ...]) -> Mapping[str, object]
     assert request.content is not None  # the request was not refused
     body = request.content.read(_LONGEST_BODY + 1)
     try:
-        said = json.loads(body) if body else {}
+        said = json.loads(body, object_pairs_hook=_once) if body else {}
     except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict) or len(body) > _LONGEST_BODY:
@@ -84,6 +84,16 @@ def _read(request: RelayRequest, known: tuple[str, ...]) -> Mapping[str, object]
     for key in said:
         if key not in known:
             raise _wrong(f"unknown key {key[:50]!r}; there are: {', '.join(known)}")
+    return said
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Make an object of which every key is said once: nobody knows which of two would count."""
+    said: dict[str, object] = {}
+    for key, value in pairs:
+        if key in said:
+            raise _wrong(f"the key {key[:50]!r} is there twice")
+        said[key] = value
     return said
 
 
