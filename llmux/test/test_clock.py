@@ -147,7 +147,7 @@ class Model:
 
 
 class VirtualClockTests(SynchronousTestCase):
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(st.lists(st.tuples(steps, moves), max_size=6))
     def test_agrees_with_a_list(self, program: list[tuple[list[Step], float | None]]) -> None:
         """Whatever is scheduled, cancelled and moved, each call runs once, at its time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -64,7 +64,6 @@ class SwitchCostsTests(SynchronousTestCase):
         self.assertEqual(costs.pair, {("a", "b"): 1.0, ("b", "a"): 2.0, ("idle", "b"): 3.0})
         self.assertEqual((costs.sleep, costs.wake), ({}, {}))
 
-    @settings(deadline=None)
     @given(st.lists(seconds, min_size=1, max_size=20))
     def test_within_what_was_seen(self, observed: list[float]) -> None:
         """The average never leaves the range of what was observed."""
@@ -74,7 +73,6 @@ class SwitchCostsTests(SynchronousTestCase):
         slack = 1e-9 * max(observed)
         self.assertTrue(min(observed) - slack <= average <= max(observed) + slack)
 
-    @settings(deadline=None)
     @given(
         st.dictionaries(names, seconds),
         st.dictionaries(names, seconds),

@@ -61,7 +61,7 @@ def as_word(text: str) -> tuple[str, str]:
 
 
 class JSONTests(SynchronousTestCase):
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(documents, st.booleans(), indents, separators)
     def test_reads_as_json_does(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import parse_qsl, urlencode
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -222,7 +222,6 @@ class PartsTests(FormCase):
             self.assertLess(len(reader._scanner._held), 100)
         self.assertEqual(reader.finish().model, "a")
 
-    @settings(deadline=None)
     @given(
         st.lists(
             st.tuples(
@@ -255,7 +254,6 @@ class PartsTests(FormCase):
             else:
                 self.assertEqual(result, expected)
 
-    @settings(deadline=None)
     @given(
         st.integers(0, 300),
         st.integers(0, 4),
@@ -316,7 +314,6 @@ class UrlencodedTests(FormCase):
             self.assertLess(len(reader._scanner._held), 20)
         self.assertEqual(reader.finish().model, "a")
 
-    @settings(deadline=None)
     @given(
         st.lists(
             st.tuples(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import NoReturn
 
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -332,7 +332,6 @@ class JsonTests(SynchronousTestCase):
         self.assert_read(f'{{"model": "{name}x"}}'.encode(), (400, message))
         self.assert_read(f'{{"model": "{name}xxx'.encode(), (400, message))
 
-    @settings(deadline=None)
     @given(documents, cuts)
     @example(b'{"a":[[1,[2]],{"":0}],"model":"a"}', [])
     def test_valid_documents(self, body: bytes, at: list[int]) -> None:
@@ -353,7 +352,6 @@ class JsonTests(SynchronousTestCase):
             assert isinstance(span, tuple)
             self.assertEqual(json.loads(body[slice(*span)]), models[0])
 
-    @settings(deadline=None)
     @given(
         documents,
         st.integers(0, 400),
@@ -398,7 +396,6 @@ class JsonTests(SynchronousTestCase):
         else:
             self.assertEqual(result, NO_MODEL)
 
-    @settings(deadline=None)
     @given(st.binary(max_size=40), cuts)
     def test_any_bytes(self, rest: bytes, at: list[int]) -> None:
         """Whatever follows a brace, there is a model or an error, the same for any cut."""

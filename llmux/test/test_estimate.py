@@ -221,7 +221,7 @@ class EstimateTests(SynchronousTestCase):
         bench.costs.wake["a"] = 1e9
         self.assertEqual(bench.switcher.estimate("a"), LONGEST)
 
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @given(st.data())
     def test_any_state(self, data: st.DataObject) -> None:
         """Whatever the states and the costs, it is whole seconds from one to the longest."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.logger import LogEvent, LogLevel, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -321,7 +321,6 @@ class EventsTests(SynchronousTestCase):
         self.assertEqual((event["exit_code"], event["stderr"]), (None, ""))
         self.assertEqual(formatEvent(event), "the wake hook of a was ended (request)")
 
-    @settings(deadline=None)
     @given(st.text(), st.text())
     def test_words_of_clients(self, model: str, path: str) -> None:
         """What clients make up neither fills the log nor forges a line of it."""

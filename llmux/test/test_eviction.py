@@ -128,7 +128,7 @@ def check_minimal(
 class RuleTests(SynchronousTestCase):
     """What holds for every choice."""
 
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @given(lacking=VECTORS, candidates=candidates_of(20))
     def test_enough_and_no_more(self, lacking: Amounts, candidates: Candidates) -> None:
         """What is chosen is enough, and nothing of it can be spared; or all together are not."""
@@ -139,7 +139,7 @@ class RuleTests(SynchronousTestCase):
         else:
             check_minimal(self, lacking, candidates, found)
 
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @given(lacking=VECTORS, candidates=candidates_of(6))
     def test_best(self, lacking: Amounts, candidates: Candidates) -> None:
         """Whatever the ways are, what is chosen is the best of all choices."""
@@ -147,7 +147,7 @@ class RuleTests(SynchronousTestCase):
         expected = best_choice(lacking, candidates)
         self.assertEqual(None if found is None else list(found), expected)
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(lacking=VECTORS, candidates=candidates_of(TWELVE), random=st.randoms())
     def test_order_of_candidates(
         self, lacking: Amounts, candidates: Candidates, random: Random
@@ -162,7 +162,7 @@ class RuleTests(SynchronousTestCase):
             self.assertAlmostEqual(loss_of(found), loss_of(other), 6)
             self.assertEqual(len(found), len(other))
 
-    @settings(deadline=None, max_examples=100)
+    @settings(max_examples=100)
     @given(lacking=VECTORS, candidates=candidates_of(20))
     def test_order_of_resources(self, lacking: Amounts, candidates: Candidates) -> None:
         """In whatever order the resources are named, the choice is the same."""
@@ -187,7 +187,7 @@ class RuleTests(SynchronousTestCase):
         self.assertEqual(names_of(found), names_of(other))
         self.assertEqual(loss_of(found or ()), loss_of(other or ()))
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(lacking=VECTORS, candidates=candidates_of(TWELVE))
     def test_one_more_candidate(self, lacking: Amounts, candidates: Candidates) -> None:
         """Who has one candidate more to choose from never loses more."""

@@ -160,7 +160,6 @@ class FidelityTests(TestCase):
         @seed(SEED)
         @settings(
             max_examples=EXAMPLES,
-            deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
         )

@@ -82,7 +82,7 @@ class ForBackendTests(SynchronousTestCase):
         sent.addRawHeader(b"x-one", b"1")
         self.assertEqual(as_dict(for_backend(sent, HOST)), {b"host": [HOST], b"x-3": [b"3"]})
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(fields, named)
     def test_everything_else(self, fields: Fields, connection: list[bytes]) -> None:
         """Hop-by-hop headers never pass; everything else does, byte for byte, in its order."""
@@ -90,7 +90,6 @@ class ForBackendTests(SynchronousTestCase):
         expected = without(sent, b"host", b"content-length", b"expect")
         self.assertEqual(as_dict(for_backend(sent, HOST)), {**expected, b"host": [HOST]})
 
-    @settings(deadline=None)
     @given(fields, named)
     def test_the_request_stays(self, fields: Fields, connection: list[bytes]) -> None:
         """What the client sent is not changed: it is still needed for the answer."""
@@ -141,7 +140,7 @@ class ForClientTests(SynchronousTestCase):
             {b"set-cookie": [b"b=2", b"a=1; Path=/", b"b=2"]},
         )
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(fields, named, st.none() | st.integers(0, 10**12))
     def test_everything_else(
         self, fields: Fields, connection: list[bytes], length: int | None

@@ -140,7 +140,7 @@ class RememberingTests(JournalTestCase):
         journal.hook_began(HOOK)
         self.assertEqual(self.again(), Memory(MODELS, (HOOK,), {"c": 1}, {"p": 2}))
 
-    @settings(deadline=None, max_examples=100)
+    @settings(max_examples=100)
     @given(memories)
     def test_everything_comes_back(self, memory: Memory) -> None:
         """Whatever there is to remember, the next llmux reads the same."""
@@ -272,7 +272,7 @@ class BrokenTests(JournalTestCase):
         self.path.write_text(json.dumps(document))
         self.assertEqual(self.again(), expected)
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(st.one_of(st.binary(), values.map(lambda value: json.dumps(value).encode()),
                      st.dictionaries(st.sampled_from(["models", "hooks", "costs"]), values)
                      .map(lambda found: json.dumps({"version": 1, **found}).encode())))  # fmt: skip

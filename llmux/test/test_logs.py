@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, capturedLogs
 from twisted.python import log as legacy
@@ -170,7 +170,6 @@ class JSONTests(SynchronousTestCase):
         self.assertIn("Unspeakable", line["it"])
         self.assertEqual(line["count"], 3)
 
-    @settings(deadline=None)
     @given(st.dictionaries(st.from_regex("[a-z]{2,8}", fullmatch=True), values))
     def test_anything(self, fields: dict[str, object]) -> None:
         """Whatever is logged becomes one line that can be parsed."""

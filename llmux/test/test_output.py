@@ -122,7 +122,7 @@ class OutputFileTests(OutputTestCase):
 
 
 class FollowerTests(OutputTestCase):
-    @settings(deadline=None, max_examples=150)
+    @settings(max_examples=150)
     @given(st.lists(st.tuples(pieces, st.booleans()), max_size=20), st.integers(1, 5))
     def test_every_line_once(self, printed: list[tuple[bytes, bool]], last: int) -> None:
         """However it is printed and read, every line comes once and whole."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -76,7 +76,6 @@ class PoliciesTests(SynchronousTestCase):
             for phase in Phase:
                 self.assertEqual(policy().decide(context(models, phase)).target, None)
 
-    @settings(deadline=None)
     @given(
         st.dictionaries(
             st.sampled_from("abcd"),

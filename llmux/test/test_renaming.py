@@ -58,25 +58,25 @@ class BodyTests(SynchronousTestCase):
         (patch,) = value.replaced(new)
         self.assertEqual(said.named_in(sent(said.whole, patch)), new)
 
-    @settings(deadline=None, max_examples=500)
+    @settings(max_examples=500)
     @given(documents(), names, cuts)
     def test_json(self, said: Said, new: str, at: list[int]) -> None:
         """Of JSON only the string changes that is the model, quotes and escapes included."""
         self.assert_nothing_else(said, new, at)
 
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @given(forms(), names, cuts)
     def test_form(self, said: Said, new: str, at: list[int]) -> None:
         """Of a form only the field's value changes."""
         self.assert_nothing_else(said, new, at)
 
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @given(parts(), names, cuts)
     def test_parts(self, said: Said, new: str, at: list[int]) -> None:
         """Of a form in parts only the content of the field changes."""
         self.assert_nothing_else(said, new, at)
 
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @given(forms(), names, st.sampled_from((b"/v1/x?", b"/model=a/x?", b"/?", b"/x?model2=&")))
     def test_query(self, said: Said, new: str, before: bytes) -> None:
         """Of a target only the value in the query changes."""
@@ -88,7 +88,7 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual(whole.named_in(patch.apply(whole.whole)), new)
 
     @given(st.binary(max_size=300_000), st.data())
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     def test_long_bodies(self, body: bytes, data: st.DataObject) -> None:
         """However long a body is, and wherever the name is in it, all else comes through."""
         begin = data.draw(st.integers(0, len(body)))

@@ -111,7 +111,7 @@ class RandomTests(TestCase):
     def test_random_requests(self) -> Deferred[None]:
         """However a request names its model, that name changes on its way, and no other byte."""
 
-        @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=300, suppress_health_check=list(HealthCheck))
         @given(askings())
         def check(asking: Asking) -> None:
             blockingCallFromThread(reactor, self._begin, asking)  # type: ignore[arg-type]  # Twisted's are not exact

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -147,7 +147,6 @@ class ModelDirectoryTests(SynchronousTestCase):
         self.assertEqual((directory.is_dir(), mode(directory)), (True, 0o700))
         self.assertEqual(model_directory(self.state, "a"), directory)
 
-    @settings(deadline=None)
     @given(st.lists(names, unique=True, max_size=6))
     def test_never_leaves(self, models: list[str]) -> None:
         """Whatever names there are, each has one directory of its own, right below the state."""

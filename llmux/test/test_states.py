@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -108,7 +108,6 @@ class ModelTests(SynchronousTestCase):
             model.enter(state, float(now))
         self.assertEqual((model.awake_since, model.since), (2.0, 5.0))
 
-    @settings(deadline=None)
     @given(st.lists(st.sampled_from(State), max_size=30))
     def test_any_way(self, way: list[State]) -> None:
         """Whatever is tried, a model knows since when it is in its state and when it was woken."""

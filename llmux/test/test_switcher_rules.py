@@ -80,7 +80,6 @@ class RulesTests(SynchronousTestCase):
         bounded = settings(
             max_examples=_EXAMPLES,
             stateful_step_count=_STEPS,
-            deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         )
         run_state_machine_as_test(SwitcherMachine, settings=bounded)

@@ -134,7 +134,7 @@ class Bench:
 
 
 class WaitingRoomTests(SynchronousTestCase):
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(steps, st.sampled_from([TIMEOUT, None, 0.0]))
     def test_agrees_with_a_list(self, program: list[Step], timeout: float | None) -> None:
         """Whoever comes, leaves, times out or is taken, a plain list would say the same."""
