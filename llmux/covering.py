@@ -32,10 +32,13 @@ EXACT = 12
 CORE = 24
 """Beyond, the search is for the best choice among so many of them."""
 
-WORK = 8192
-"""Beyond, so many choices are followed at most, divided by the number of candidates."""
+WORK = 1 << 17
+"""Beyond, so many choices are followed, divided by the square of the number of candidates."""
 
-ROUNDS = 16
+LEAST = 16
+"""However many candidates there are, so many choices are followed."""
+
+ROUNDS = 12
 """So often prices are made better."""
 
 WHOLE = 1 << 40
@@ -223,7 +226,7 @@ class _Search:
             if self._number <= EXACT:
                 self._go_deep(0, self._given, self._bound, ())
             else:
-                self._go_broad(max(1, WORK // self._number))
+                self._go_broad(max(LEAST, WORK // self._number**2))
         return self._best
 
     def _go_deep(self, depth: int, given: int, bound: int, path: _Path) -> None:
