@@ -37,7 +37,7 @@ format: $(VENV)/developing
 docs: $(VENV)/developing
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
-# Needs cc and wrk, and compares with nginx if it is there; BENCH="--only streams" for a part of it.
+# Needs cc and, for "small", wrk; compares with nginx if it is there; BENCH="--only streams" for a part of it.
 bench: $(VENV)/installed
 	$(BIN)/python -m bench.run $(BENCH)
 

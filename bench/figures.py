@@ -28,6 +28,7 @@ class Scale:
     :param bodies: how many clients wait with a large body each.
     :param body: bytes of each.
     :param answer: bytes of the answer that nobody takes.
+    :param choices: how often somebody to evict is chosen among each number of candidates.
     """
 
     rounds: int
@@ -40,6 +41,7 @@ class Scale:
     bodies: int
     body: int
     answer: int
+    choices: int
 
 
 FULL = Scale(
@@ -53,6 +55,7 @@ FULL = Scale(
     bodies=100,
     body=20 * MEGABYTE,
     answer=200 * MEGABYTE,
+    choices=500,
 )
 QUICK = Scale(
     rounds=1,
@@ -65,6 +68,7 @@ QUICK = Scale(
     bodies=10,
     body=2 * MEGABYTE,
     answer=50 * MEGABYTE,
+    choices=5,
 )
 
 

@@ -129,7 +129,7 @@ def describe_machine() -> dict[str, str]:
     """Say on what it was measured, and with which programs."""
     cpu = _line_of("/proc/cpuinfo", "model name") or platform.machine()
     memory = int(_line_of("/proc/meminfo", "MemTotal").split()[0]) / 2**20
-    nginx = find_nginx()
+    nginx, wrk = find_nginx(), shutil.which("wrk")
     return {
         "processor": f"{cpu}, {len(os.sched_getaffinity(0))} cores",
         "memory": f"{memory:.0f} GiB",
@@ -138,9 +138,13 @@ def describe_machine() -> dict[str, str]:
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "Twisted": version("twisted"),
         "nginx": _first_line([nginx, "-v"]).rpartition("/")[2] if nginx else "not installed",
-        "wrk": _first_line(["wrk", "-v"]).removeprefix("wrk ").partition(" ")[0],
+        "wrk": _wrk_version(wrk) if wrk else "not installed",
         "cc": _first_line(["cc", "--version"]),
     }
+
+
+def _wrk_version(wrk: str) -> str:
+    return _first_line([wrk, "-v"]).removeprefix("wrk ").partition(" ")[0]
 
 
 def _commit() -> list[str]:

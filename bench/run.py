@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.contenders import Contender, Proxy, contenders
+from bench.eviction import EVICTION
 from bench.figures import FULL, QUICK, Bench, Case, Samples
 from bench.helpers import HERE, backend, compile_helpers
 from bench.memory import BODIES, STALLED
@@ -27,7 +28,9 @@ from bench.streams import BEGIN, EVENTS, IDLE
 from bench.waiters import WAITERS
 
 # The waiting bodies come last: what they leave for the disk to do takes its time.
-CASES = (SMALL, LATENCY, EVENTS, BEGIN, UPLOAD, WAITERS, RACE, IDLE, STALLED, BODIES)
+CASES = (
+    SMALL, LATENCY, EVENTS, BEGIN, UPLOAD, WAITERS, RACE, EVICTION, IDLE, STALLED, BODIES,
+)  # fmt: skip
 NAMES = tuple(dict.fromkeys(case.name for case in CASES))
 
 
@@ -43,8 +46,8 @@ def main(words: list[str]) -> int:
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # also where a shell has it ignored
     chosen = [case for case in CASES if case.name in options.only]
     try:
-        if shutil.which("wrk") is None:
-            raise BenchError("wrk is needed (a package of most distributions)")
+        if SMALL in chosen and shutil.which("wrk") is None:
+            raise BenchError(f"wrk is needed for {SMALL.name!r} (a package of most distributions)")
         compile_helpers()
     except BenchError as error:
         say(str(error))

@@ -18,7 +18,6 @@ from e2e.conftest import CHECKOUT
 from e2e.program import WAIT, wait_until
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler: put cc on PATH")
-needs_wrk = pytest.mark.skipif(not shutil.which("wrk"), reason="no wrk: put it on PATH")
 
 
 @pytest.fixture
@@ -68,7 +67,6 @@ def test_large_bodies(tmp_path: Path, port: int) -> None:
     assert outcome.count("bytes") == len(head + answer) - 1  # it puts no blank behind the colon
 
 
-@needs_wrk
 def test_table(tmp_path: Path) -> None:
     """One case alone prints its table with a value for llmux, and leaves them as JSON too."""
     table = tmp_path / "table.inc"
@@ -83,7 +81,19 @@ def test_table(tmp_path: Path) -> None:
         assert figure["median"]["llmux"] > 0 or figure["added_to"]
 
 
-@needs_wrk
+def test_choosing_whom_to_evict(tmp_path: Path) -> None:
+    """What a choice costs llmux is in the table, also as a multiple of the smallest one's cost."""
+    bench = run_bench(tmp_path, "--only", "eviction")
+    printed, said = bench.communicate(timeout=4 * WAIT)
+    assert bench.returncode == 0, said + printed
+    (results,) = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    medians = {figure["key"]: figure["median"] for figure in results["figures"]}
+    assert medians["eviction_64"]["llmux"] > 0
+    times = medians["eviction_64"]["llmux"] / medians["eviction_8"]["llmux"]
+    assert medians["eviction_64_times"]["llmux"] == pytest.approx(times)
+    assert medians["eviction_64"]["straight"] is None
+
+
 def test_interrupt(tmp_path: Path) -> None:
     """Ctrl-C ends the benchmark and every process that it has started."""
     bench = run_bench(tmp_path, "--only", "latency")
