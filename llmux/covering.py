@@ -6,11 +6,13 @@ something of each resource, and has a cost.  All is in whole numbers, so that su
 whatever order they are made.
 
 A greedy choice comes first: over and over the option that costs least for what it gives of what is
-still wanted; then whatever turns out not to be needed is left out.  After that prices are sought
-for the resources, such that what options give is worth about what they cost.  From them follows
-what any choice costs at least: the price of all that is wanted, and for each option taken what it
-costs beyond the worth of what it gives, which can be less than nothing (the Lagrangian bound).
-With that a branch and bound goes through all choices that could be better than the best one known.
+still wanted; then whatever turns out not to be needed is left out.  Between :data:`EXACT` and
+:data:`CORE` candidates that is done with an emphasis on each resource in turn, too, and the best is
+kept.  Then prices are sought for the resources, such that what options give is worth about what
+they cost.  From them follows what any choice costs at least: the price of all that is wanted, and
+for each option taken what it costs beyond the worth of what it gives, which can be less than
+nothing (the Lagrangian bound).  With that a branch and bound goes through all choices that could be
+better than the best one known.
 
 Up to :data:`EXACT` candidates it goes to its end: the choice is exact.  With more it decides about
 the :data:`CORE` candidates about which the prices leave most doubt, one after the other, and
@@ -35,10 +37,13 @@ CORE = 24
 WORK = 1 << 17
 """Beyond, so many choices are followed, divided by the square of the number of candidates."""
 
+EMPHASIS = 4
+"""What one resource counts for in a greedy choice that looks at it above all."""
+
 LEAST = 16
 """However many candidates there are, so many choices are followed."""
 
-ROUNDS = 12
+ROUNDS = 16
 """So often prices are made better."""
 
 WHOLE = 1 << 40
@@ -86,7 +91,12 @@ def cover(menus: Menus, wanted: Sequence[int], unit: int) -> list[Option] | None
     most = [sum(column) for column in zip(*(menu[-1].gives for menu in menus), strict=True)]
     if not most or not all(map(ge, most, wanted)):
         return None
-    best = _lessened(_greedy(menus, wanted), menus, wanted)
+    weightings = [[1] * len(wanted)]
+    if EXACT < len(menus) <= CORE:
+        some = range(len(wanted))
+        weightings += [[EMPHASIS if each == one else 1 for each in some] for one in some]
+    found = [_lessened(_greedy(menus, wanted, each), menus, wanted) for each in weightings]
+    best = min(found, key=_cost)
     limit = _cost(best)
     menus = [left for menu in menus if (left := [each for each in menu if each.cost <= limit])]
     return _lessened(_Search(menus, wanted, best, unit).run(), menus, wanted)
@@ -100,8 +110,12 @@ def _by_rank(menus: Menus) -> dict[int, Sequence[Option]]:
     return {menu[0].rank: menu for menu in menus}
 
 
-def _greedy(menus: Menus, wanted: Sequence[int]) -> list[Option]:
-    """Take what costs least for what it gives of what is still wanted, over and over."""
+def _greedy(menus: Menus, wanted: Sequence[int], weights: Sequence[int]) -> list[Option]:
+    """
+    Take what costs least for what it gives of what is still wanted, over and over.
+
+    :param weights: by resource, what it counts.
+    """
     left = list(wanted)
     nothing = (0,) * len(left)
     chosen: dict[int, Option] = {}
@@ -110,8 +124,8 @@ def _greedy(menus: Menus, wanted: Sequence[int]) -> list[Option]:
         before = chosen.get(option.rank)
         had, paid = (before.gives, before.rough) if before else (nothing, 0.0)
         gain = sum(
-            min(gives - less, lacking)
-            for gives, less, lacking in zip(option.gives, had, left, strict=True)
+            weight * min(gives - less, lacking)
+            for gives, less, lacking, weight in zip(option.gives, had, left, weights, strict=True)
             if lacking > 0
         )
         return (option.rough - paid) / gain if gain > 0 else None
@@ -119,7 +133,7 @@ def _greedy(menus: Menus, wanted: Sequence[int]) -> list[Option]:
     # A rate only ever rises, for less and less is wanted, unless another option of its candidate is
     # taken: so one that is still the lowest when it is worked out again is the lowest of all.
     queue = [
-        (option.rough / sum(option.gives), option.rank, option.depth, option)
+        (option.rough / sum(map(mul, option.gives, weights)), option.rank, option.depth, option)
         for menu in menus
         for option in menu
     ]
@@ -299,20 +313,24 @@ def _prices(menus: Menus, wanted: Sequence[int], limit: float) -> list[float]:
     :returns: by resource, the price of a :data:`WHOLE`, in the unit of ``rough``.
     """
     whole = [each / WHOLE for each in wanted]
-    table = [[(o.rough, [each / WHOLE for each in o.gives]) for o in menu] for menu in menus]
+    options = [option for menu in menus for option in menu]
+    costs = [option.rough for option in options]
+    columns = [[o.gives[resource] / WHOLE for o in options] for resource in range(len(whole))]
+    numbers = iter(range(len(options)))
+    menus_of = [[next(numbers) for _ in menu] for menu in menus]
     prices = best = [limit / len(whole)] * len(whole)
     highest, pace = float("-inf"), 1.0
     for _ in range(ROUNDS):
-        bound, slope = sum(map(mul, prices, whole)), whole
-        for row in table:
-            least, taken = 0.0, None
-            for cost, gives in row:
-                beyond = cost - sum(map(mul, prices, gives))
-                if beyond < least:
-                    least, taken = beyond, gives
-            if taken is not None:
-                bound += least
-                slope = [a - b for a, b in zip(slope, taken, strict=True)]
+        beyond = costs
+        for price, column in zip(prices, columns, strict=True):
+            beyond = [cost - price * gives for cost, gives in zip(beyond, column, strict=True)]
+        lowest = [min(menu, key=beyond.__getitem__) for menu in menus_of]
+        taken = [number for number in lowest if beyond[number] < 0.0]
+        bound = sum(map(mul, prices, whole)) + sum(beyond[number] for number in taken)
+        slope = [
+            share - sum(column[number] for number in taken)
+            for share, column in zip(whole, columns, strict=True)
+        ]
         if bound > highest:
             highest, best = bound, prices
         else:

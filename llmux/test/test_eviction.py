@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import nextafter
 from random import Random
 
 from hypothesis import given, settings
@@ -72,9 +73,10 @@ class StateTests(SynchronousTestCase):
         self.check_exact(Random(2), 500, 8, TWELVE)
 
     def test_sixteen_candidates(self) -> None:
-        """With sixteen candidates at most a fifth more is lost than has to be: 400 states."""
+        """With sixteen candidates at most a fifth more is lost than has to be, and seldom any."""
         random = Random(3)
-        for number in range(400):
+        exact = 0
+        for number in range(400):  # six of them cannot be helped
             family = FAMILIES[number % len(FAMILIES)]
             lacking, candidates = random_state(random, 16, family)
             found = cheapest(lacking, candidates)
@@ -84,6 +86,8 @@ class StateTests(SynchronousTestCase):
                 continue
             self.assertTrue(fits(lacking, add(*(way.frees for way in found))))
             self.assertLessEqual(loss_of(found), 1.2 * least + 1e-6, (number, family))
+            exact += loss_of(found) <= least + 1e-6
+        self.assertGreater(exact, 370)
 
     def test_searches_agree(self) -> None:
         """The two searches that all this is compared with find the same."""
@@ -213,6 +217,12 @@ class CornerTests(SynchronousTestCase):
         self.assertIsNone(cheapest({"gpu0": 8.0, "ram": 1.0}, candidates))
         self.assertIsNone(cheapest({"gpu0": 8.0}, []))
         self.assertIsNone(cheapest({"gpu0": 8.0}, [[], []]))
+
+    def test_barely_lacking(self) -> None:
+        """Somebody goes for what is just more than a rounding's worth."""
+        candidates = [sleeper("a", 24.0, 1.0), sleeper("b", 24.0, 0.5)]
+        barely = nextafter(1e-9, 1.0)
+        self.assertEqual(names_of(cheapest({"gpu0": barely}, candidates)), ["b"])
 
     def test_roundings(self) -> None:
         """What is enough but for a rounding is enough, whatever the unit."""
