@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from math import nextafter
 from random import Random
 
@@ -71,6 +72,21 @@ class StateTests(SynchronousTestCase):
     def test_up_to_twelve_candidates(self) -> None:
         """With eight to twelve candidates it is so, too: 500 states, up to 531,441 choices each."""
         self.check_exact(Random(2), 500, 8, TWELVE)
+
+    def test_hardly_more_than_twelve(self) -> None:
+        """With thirteen or fourteen candidates it is the best choice but where all are alike."""
+        for number, family in product((13, 14), FAMILIES):
+            if family == "alike":
+                continue
+            random = Random(11)
+            for state in range(100):
+                lacking, candidates = random_state(random, number, family)
+                found = cheapest(lacking, candidates)
+                least = least_loss(lacking, candidates)
+                if found is None or least is None:
+                    self.assertIs(found, least, (number, family, state))
+                else:
+                    self.assertAlmostEqual(loss_of(found), least, 6, (number, family, state))
 
     def test_sixteen_candidates(self) -> None:
         """With sixteen candidates at most a fifth more is lost than has to be, and seldom any."""
