@@ -1,8 +1,9 @@
 """
 Whose loss costs least: the choice of those who have to go so that there is room.
 
-How the choice is made, and where it is exact, is said in :mod:`llmux.covering`.  Here losses and
-amounts become whole numbers: losses in nanoseconds, amounts as shares of what is lacking.
+How the choice is made is said in :mod:`llmux.covering`, and where it is exact in
+:mod:`llmux.bounding`.  Here losses and amounts become whole numbers: losses in nanoseconds, amounts
+as shares of what is lacking.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Iterator, Sequence
 import attrs
 
 from llmux.amounts import Amounts, covers, fits, tolerance
-from llmux.covering import WHOLE, Option, cover
+from llmux.bounding import WHOLE, Option
+from llmux.covering import cover
 
 
 @attrs.frozen(eq=False)

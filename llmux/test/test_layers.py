@@ -21,7 +21,7 @@ LONGEST = 350  # lines of a module
 LAYERS = (
     # words and rules: no I/O, no time
     (
-        "_version", "amounts", "backoff", "clock", "costs", "covering", "demand", "errors",
+        "_version", "amounts", "backoff", "bounding covering", "clock", "costs", "demand", "errors",
         "headers", "lease", "states",
     ),
     # what each can be had alone
