@@ -88,6 +88,14 @@ class StateTests(SynchronousTestCase):
                 else:
                     self.assertAlmostEqual(loss_of(found), least, 6, (number, family, state))
 
+    def test_needed_in_any_case(self) -> None:
+        """Who is needed in any case, at a great loss, does not hide who goes best with that."""
+        lacking, candidates = random_state(Random(208), 16, "small and large")
+        found, least = cheapest(lacking, candidates), least_loss(lacking, candidates)
+        assert found is not None
+        assert least is not None
+        self.assertAlmostEqual(loss_of(found), least, 6)
+
     def test_sixteen_candidates(self) -> None:
         """With sixteen candidates at most a fifth more is lost than has to be, and seldom any."""
         random = Random(3)
