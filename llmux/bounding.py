@@ -20,7 +20,6 @@ it finds then is what it began with or better, and exact if there was never one 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import nsmallest
 from operator import ge, mul
 
 import attrs
@@ -193,7 +192,7 @@ class _Search:
                     ):
                         following[given] = bound, further
             if len(following) > width:
-                following = dict(nsmallest(width, following.items(), key=_bound))
+                following = dict(sorted(following.items(), key=_bound)[:width])
             layer = following
 
     def _take(self, path: _Path) -> None:
@@ -236,7 +235,9 @@ def _prices(menus: Menus, wanted: Sequence[int], limit: float) -> list[float]:
         beyond = costs
         for price, column in zip(prices, columns, strict=True):
             beyond = [cost - price * gives for cost, gives in zip(beyond, column, strict=True)]
-        lowest = [min(menu, key=beyond.__getitem__) for menu in menus_of]
+        lowest = [
+            menu[0] if len(menu) == 1 else min(menu, key=beyond.__getitem__) for menu in menus_of
+        ]
         taken = [number for number in lowest if beyond[number] < 0.0]
         bound = sum(map(mul, prices, whole)) + sum(beyond[number] for number in taken)
         slope = [
