@@ -46,6 +46,7 @@ class Machine:
     def __init__(self, directory: Path, programs: list[Program], environment: dict[str, str]):
         self.directory = directory
         self._programs = programs
+        self._allowed: dict[str, list[dict[str, float]]] = {}
         self.environment = {
             **environment,
             "VLLM": str(EXAMPLES.absolute() / "pretend.sh"),
@@ -61,7 +62,10 @@ class Machine:
         port = free_port()
         document |= {"port": port, "state_dir": str(self.directory / "state")}
         (self.directory / "capacity.json").write_text(json.dumps(document["resources"]))
-        for model in document["models"].values():
+        for name, model in document["models"].items():
+            needs = model["needs"]
+            places = needs if isinstance(needs, list) else [needs]
+            self._allowed[name] = [*places, model.get("asleep_needs", {})]
             model["port"] = free_port()
             keeps = ",".join(f"{n}={a}" for n, a in model.get("asleep_needs", {}).items())
             model["wake"] = f"PRETEND_ASLEEP={keeps} {model['wake']}"
@@ -73,6 +77,18 @@ class Machine:
         """Say what memory was promised twice."""
         log = self.directory / "overcommitted.log"
         return log.read_text() if log.exists() else ""
+
+    def claims(self) -> dict[str, dict[str, float]]:
+        """Say what each engine that runs has taken, by its model."""
+        claims = json.loads((self.directory / "claims.json").read_text())
+        return {claim["name"]: claim["holds"] for claim in claims.values()}
+
+    def check(self) -> None:
+        """See that each engine was told to take what the example says, and nothing was short."""
+        for model, holds in self.claims().items():
+            taken = {resource: amount for resource, amount in holds.items() if amount}
+            assert taken in self._allowed[model], f"{model} takes {taken}"
+        assert self.overcommitted() == ""
 
     def end_all(self) -> None:
         """End what the hooks have left running."""
@@ -88,6 +104,7 @@ def machine(
     """Make a machine; what runs on it ends with the test."""
     made = Machine(tmp_path, programs, environment)
     yield made
+    made.check()
     for program in programs:
         program.kill()
     made.end_all()

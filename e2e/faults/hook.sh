@@ -33,7 +33,7 @@ case $LLMUX_HOOK in
             sleep 0.02
         done
         ;;
-    sleep | kill)
+    sleep | kill | stop)
         if runs; then
             kill -KILL "$(cat engine.pid)"
             while runs; do sleep 0.02; done

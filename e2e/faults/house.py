@@ -15,7 +15,7 @@ from e2e.faults.client import Answer, Client
 from e2e.program import Gate, Program, free_port, scratch_environment, wait_until
 
 HOOK = str(CHECKOUT / "e2e/faults/hook.sh")
-_CHANGING = ("wake", "sleep", "kill")
+_CHANGING = ("wake", "sleep", "kill", "stop")
 
 
 class House:

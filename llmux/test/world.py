@@ -184,6 +184,7 @@ class World:
         self.records: dict[str, ModelRecord] = dict(memory.models)
         self.ordered = []
         self._reloaded: Deferred[Any] = succeed(None)
+        self._sharings = [self.sharing]
         self.switcher = Switcher(
             models=self.told,
             hooks=self.hooks,
@@ -328,6 +329,9 @@ class World:
         backend = Backend("127.0.0.1", port)
         self.told = self.terrain.configs(names, backend=backend, **settings)
         self.sharing = self.terrain.sharing(names)
+        if self._reloaded.called:
+            del self._sharings[:-1]
+        self._sharings.append(self.sharing)
         for name, config in self.told.items():
             if before.get(name, config.pinned) is not config.pinned:
                 self.pins.pop(name, None)
@@ -517,8 +521,10 @@ class World:
             return True
         if reason is Reason.REQUEST:
             began = call.hook is Hook.SLEEP or call.source == "idle"
-            shared = [each for each, members in self.sharing.items() if call.target in members]
-            return not began or any(self.depth(each) > 0 for each in (call.target, *shared))
+            names = [
+                each for each in (call.target, *self.sharing) if call.target in self._servers(each)
+            ]
+            return not began or any(self.depth(each) > 0 for each in names)
         if reason is Reason.PRELOAD:
             return call.source == "idle"
         if reason is Reason.IDLE:
@@ -557,7 +563,7 @@ class World:
         asker.tries += 1
         asker.lease = lease
         asker.server = lease.model
-        if lease.model not in self.sharing.get(asker.model, (asker.model,)):
+        if lease.model not in self._servers(asker.model):
             self.breaches.append(f"{asker.model} is served by {lease.model}")
         for earlier in self.askers:
             if earlier is asker:
@@ -565,6 +571,14 @@ class World:
             if earlier.model == asker.model and not earlier.endings:
                 self.breaches.append(f"rule 4: a later request for {asker.model} is served first")
         lease.on_revoked(lambda why: self._revoked(asker, why))
+
+    def _in_effect(self) -> list[dict[str, tuple[str, ...]]]:
+        """Say whom names may stand for: what was told counts when it has been taken over."""
+        return self._sharings[-1:] if self._reloaded.called else self._sharings
+
+    def _servers(self, name: str) -> set[str]:
+        """Name those that may serve a name."""
+        return {each for sharing in self._in_effect() for each in sharing.get(name, (name,))}
 
     def _refused(self, failure: object, asker: Asker) -> None:
         asker.endings += 1
@@ -640,8 +654,9 @@ class World:
             most = model.config.max_concurrency
             assert most is None or len(leased) <= most or not model.config.drain_before_switch, name
             if model.admitting and model.free_places:
-                names = [name, *(each for each, names in self.sharing.items() if name in names)]
-                waits = [each for each in names if self.depth(each)]
+                sharings = self._in_effect()
+                names = [n for n in self.sharing if all(name in s.get(n, ()) for s in sharings)]
+                waits = [each for each in (name, *names) if self.depth(each)]
                 assert not waits, f"somebody waits for {waits}, and {name} has a free place"
             assert 1 <= switcher.estimate(name) <= LONGEST
             before = [switcher.waiting_before(asker.waiting) for asker in waiting]
