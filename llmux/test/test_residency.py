@@ -534,3 +534,36 @@ class AnyOfSeveralTests(SynchronousTestCase):
         configs = {name: model.config for name, model in self.bench.switcher.models.items()}
         self.bench.switcher.reconfigure(configs)
         self.assertIn("Model not found: fast", str(client.error))
+
+
+class ReloadTests(SynchronousTestCase):
+    """What another configuration says of a model counts for a switch that drains."""
+
+    def reload(self, bench: Bench, *models: ModelConfig) -> None:
+        """Have other configurations count."""
+        bench.switcher.reconfigure({model.name: model for model in models})
+
+    def end_all(self, bench: Bench) -> None:
+        """Let whatever runs come to a good end."""
+        for _ in range(5):
+            for hook in list(bench.hooks.running):
+                hook.exit(0)
+            bench.clock.advance(1)
+
+    def test_more_for_the_target(self) -> None:
+        """A model that takes more now is not woken with what it took."""
+        models = [takes(name, {"gpu": 8.0}) for name in ("a", "b", "c")]
+        bench = Bench(models, resources={"gpu": 20.0})
+        idle(bench, "c")
+        clients = [bench.request("a")]
+        end(bench, "a")
+        clients.append(bench.request("c"))
+        wanted = bench.request("b")
+        self.assertEqual(bench.states()["a"], "draining")
+        self.reload(bench, models[0], takes("b", {"gpu": 18.0}), models[2])
+        for client in clients:
+            client.finish()
+        self.end_all(bench)
+        self.assertIsNotNone(wanted.lease)
+        self.assertEqual(bench.states(), {"a": "asleep", "b": "awake", "c": "asleep"})
+        self.assertEqual(bench.switcher.used(), {"gpu": 18.0})
