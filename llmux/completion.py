@@ -99,6 +99,8 @@ class Completion:
             return "llmux is shutting down"
         if switch.target is not None and switch.target.removed:
             return "the configuration has it no longer"
+        if switch.misplaced:
+            return "the configuration says that it takes something else"
         left = any(model.state is State.ASLEEP for model in switch.stops)
         if not switch.wanted and (left or not switch.victims):
             return UNWANTED

@@ -239,7 +239,7 @@ class Conductor:
         """Tell whether what led to a switch, beside its own models, is still so."""
         if switch.reason in _OF_OTHERS and any(victim.stays for victim in switch.victims):
             return False  # it was pinned meanwhile
-        if switch.target is not None and switch.placement not in switch.target.placements:
+        if switch.misplaced:
             return False  # another configuration says that it takes something else
         if switch.reason is Reason.START:
             return self._outlook.crowded

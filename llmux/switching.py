@@ -160,6 +160,11 @@ class Switch:
             return not self.reservation.over
         return True
 
+    @property
+    def misplaced(self) -> bool:
+        """Whether its target takes something else by now than what room is made for."""
+        return self.target is not None and self.placement not in self.target.placements
+
     def drained(self, now: float) -> bool:
         """Tell whether nothing runs any more that is waited for."""
         return all(

@@ -552,6 +552,14 @@ class ReloadTests(SynchronousTestCase):
 
     def test_more_for_the_target(self) -> None:
         """A model that takes more now is not woken with what it took."""
+        self.check_more(committed=False)
+
+    def test_more_while_others_go_to_sleep(self) -> None:
+        """Nor is it if the switch to it has passed its point of no return."""
+        self.check_more(committed=True)
+
+    def check_more(self, *, committed: bool) -> None:
+        """Have a model take more while there is a switch to it."""
         models = [takes(name, {"gpu": 8.0}) for name in ("a", "b", "c")]
         bench = Bench(models, resources={"gpu": 20.0})
         idle(bench, "c")
@@ -559,7 +567,9 @@ class ReloadTests(SynchronousTestCase):
         end(bench, "a")
         clients.append(bench.request("c"))
         wanted = bench.request("b")
-        self.assertEqual(bench.states()["a"], "draining")
+        if committed:
+            clients.pop(0).finish()
+        self.assertEqual(bench.states()["a"], "sleeping" if committed else "draining")
         self.reload(bench, models[0], takes("b", {"gpu": 18.0}), models[2])
         for client in clients:
             client.finish()
