@@ -9,8 +9,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -25,6 +26,7 @@ from llmux.test.desks import JSON, Desk, ask, order
 from llmux.test.loopback import until
 from llmux.test.statuses import a_status
 from llmux.web.guard import Reach
+from llmux.web.reservations import read_wish
 
 HELD = {"id": "5f", "needs": {"gpu0": 20.0}, "state": "held"}
 
@@ -262,6 +264,13 @@ class FaceTests(TestCase):
             self.assertEqual(status, 400)
             self.assertIn(words, message)
         self.assertEqual(self.operator.orders, [])
+
+    def test_no_time(self) -> None:
+        """No time to live is not the same as none that is said."""
+        for said, ttl in ((b"", 60.0), (b', "ttl_secs": 0', 0.0)):
+            body = BytesIO(b'{"needs": {"gpu0": 1}%b}' % said)
+            wish = read_wish(SimpleNamespace(content=body))  # type: ignore[arg-type]
+            self.assertEqual(wish.ttl, ttl)
 
     async def test_guarded(self) -> None:
         """No web page reserves or releases anything."""

@@ -50,7 +50,9 @@ def read_wish(request: RelayRequest) -> Wish:
     note = said.get("note", "")
     if not isinstance(note, str) or len(note) > _LONGEST_NOTE or not (note.isprintable()):
         raise _wrong(f"note: one line of text, of at most {_LONGEST_NOTE} characters")
-    return Wish({name: float(needs[name]) for name in needs}, _read_ttl(said) or DEFAULT_TTL, note)
+    ttl = _read_ttl(said)
+    amounts = {name: float(needs[name]) for name in needs}
+    return Wish(amounts, DEFAULT_TTL if ttl is None else ttl, note)
 
 
 def read_renewal(request: RelayRequest) -> float | None:
