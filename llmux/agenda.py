@@ -201,7 +201,11 @@ class Agenda:
             elif not self._outlook.can_ever(needs):
                 del self.reservations[reservation.id]
                 pinned = ", ".join(self._outlook.staying())
-                reservation.end(f"there is no room beside what is pinned: {pinned}")
+                reservation.end(
+                    f"there is no room beside what is pinned: {pinned}"
+                    if pinned
+                    else "there is no room for it any more: the configuration has changed"
+                )
             elif self._outlook.later_room(needs, now) is not None:
                 proposal.keep(taken(needs))
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 
 from llmux.amounts import Amounts, covers, shown
 from llmux.budget import SLOT
@@ -15,7 +16,7 @@ from llmux.conductor import Conductor
 from llmux.events import Events
 from llmux.journal import ReservationRecord
 from llmux.outlook import Outlook
-from llmux.reservation import Reservation, ReservationRefused
+from llmux.reservation import Reservation, ReservationEnded, ReservationRefused
 
 SHORTEST_TTL = 1.0
 LONGEST_TTL = 86_400.0
@@ -68,7 +69,7 @@ class Reservations:
         self._check(needs, ttl)
         reservation = Reservation(dict(needs), ttl, note, self._clock.seconds())
         reservation.granted = Deferred(lambda _: self._withdraw(reservation))
-        reservation.granted.addCallback(self._granted)
+        reservation.granted.addCallbacks(self._granted, self._in_vain, errbackArgs=(reservation,))
         self._all[reservation.id] = reservation
         self._events.reservation_asked(reservation.id, dict(needs), note)
         with self._conductor.paused():
@@ -169,6 +170,12 @@ class Reservations:
         self._remember()
         return reservation
 
+    def _in_vain(self, failure: Failure, reservation: Reservation) -> Failure:
+        """Log that nothing has come of one; who takes one back has that logged already."""
+        if failure.check(ReservationEnded):
+            self._events.reservation_ended(reservation.id, str(failure.value))
+        return failure
+
     def _withdraw(self, reservation: Reservation) -> None:
         """Take back one whose asker has gone."""
         reservation.over = True
@@ -178,7 +185,8 @@ class Reservations:
 
     def _end(self, reservation: Reservation, why: str) -> None:
         del self._all[reservation.id]
-        self._events.reservation_ended(reservation.id, why)
+        if reservation.held:  # else it is logged when its asker is told
+            self._events.reservation_ended(reservation.id, why)
         reservation.end(why)
         self._set_timer()
         self._remember()

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from llmux.budget import Budget
 from llmux.config import ModelConfig
 from llmux.hooks.contract import Hook
 from llmux.journal import Memory
@@ -166,6 +167,28 @@ class ReservationTests(SynchronousTestCase):
         self.assertIn("beside what is pinned: a", str(error))
         self.reserve({"gpu0": 4.0})
         self.assertEqual(self.told, ["held"])
+
+    def ended(self) -> list[str]:
+        """Say what is in the log of why reservations have ended."""
+        return [event["cause"] for event in self.bench.events.named("reservation_ended")]
+
+    def test_pinned_while_it_waits(self) -> None:
+        """One of which nothing can come any more ends, and the log says so."""
+        self.bench.wake("a")
+        self.reserve({"gpu0": 20.0})
+        self.bench.switcher.pin("a", True)
+        self.assertEqual(self.told, ["there is no room beside what is pinned: a"])
+        self.assertEqual(self.ended(), self.told)
+
+    def test_less_than_there_was(self) -> None:
+        """So it is if another configuration has less, whatever is pinned."""
+        self.bench.wake("a")
+        self.reserve({"gpu0": 24.0})
+        configs = {name: model.config for name, model in self.bench.switcher.models.items()}
+        self.bench.switcher.reconfigure(configs, Budget.of({"gpu0": 22.0, "gpu1": 24.0}))
+        (told,) = self.told
+        self.assertIn("the configuration has changed", told)
+        self.assertEqual(self.ended(), self.told)
 
     def test_one_slot(self) -> None:
         """Where no resources are named there is nothing that could be reserved."""
