@@ -192,7 +192,13 @@ class Model:
     @property
     def stays(self) -> bool:
         """Whether nobody who waits for another model can make it go."""
-        return self.pinned and self.state in SERVING and not self.moving and not self.health.down
+        if not self.pinned or self.state not in SERVING or self.moving or self.health.down:
+            return False
+        if not self.place.known:
+            return True
+        # Where the file would not have it, others may never fit beside it.
+        here = self.place.resources
+        return any(place.resources == here for place in self.config.placements)
 
     @property
     def holds(self) -> Amounts:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from llmux.config import ModelConfig
 from llmux.errors import NoRoom
+from llmux.fitting import fit
 from llmux.hooks.contract import Hook, HookCall, Reason
 from llmux.journal import Memory, ModelRecord
 from llmux.orders import Kind, OrderFailed
@@ -557,6 +559,24 @@ class ReloadTests(SynchronousTestCase):
     def test_more_while_others_go_to_sleep(self) -> None:
         """Nor is it if the switch to it has passed its point of no return."""
         self.check_more(committed=True)
+
+    def test_pinned_elsewhere(self) -> None:
+        """One that is where the file would not have it pinned can be made go, and moves."""
+        stays = takes("a", {"gpu0": 20.0}, {"gpu1": 20.0})
+        others = [takes("b", {"gpu0": 20.0}), takes("c", {"gpu1": 20.0})]
+        bench = Bench([stays, *others], resources=TWO_GPUS)
+        idle(bench, "b", "a")
+        pinned = attrs.evolve(stays, pinned=True)
+        configs = fit({"a": pinned, "c": others[1]}, TWO_GPUS, lambda *wrong: self.fail(str(wrong)))
+        bench.switcher.reconfigure(configs)
+        self.end_all(bench)
+        client = bench.request("c")
+        self.end_all(bench)
+        self.assertIsNotNone(client.lease)
+        again = bench.request("a")
+        self.end_all(bench)
+        self.assertIsNotNone(again.lease)
+        self.assertEqual(bench.hooks.calls[-1].placement, {"gpu0": 20.0})
 
     def check_more(self, *, committed: bool) -> None:
         """Have a model take more while there is a switch to it."""
