@@ -37,7 +37,7 @@ class Job:
     What is to be run, and what it takes.
 
     :param command: the command and its arguments.
-    :param needs: by resource, how much; nothing: all that there is.
+    :param needs: by resource, how much; nothing: all that can be had.
     :param ttl: seconds for which the room is held if no heartbeat comes.
     :param note: what operators see; empty: the name of the command, without what may be secret.
     :param quiet: whether nothing is said but errors.
@@ -98,7 +98,6 @@ class _Holder:
         self._job = job
         self._address = address
         self._err = err
-        self._needs = job.needs
         self._over = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
         self.id = ""
@@ -110,11 +109,10 @@ class _Holder:
         :raises NoAnswer: if nobody answers there.
         :raises Refused: if llmux refuses.
         """
-        if not self._needs:
-            self._needs = self._everything()
         if not self._job.quiet:
-            amounts = ", ".join(f"{shown(some)} {name}" for name, some in self._needs.items())
-            ctl.say(f"llmux: waiting for {amounts}", self._err)
+            amounts = [f"{shown(some)} {name}" for name, some in self._job.needs.items()]
+            wanted = ", ".join(amounts) or "all that can be had"
+            ctl.say(f"llmux: waiting for {wanted}", self._err)
         self._ask_for_room()
         # Signals have to reach the thread that waits for the command, or it would not wake up.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -132,14 +130,12 @@ class _Holder:
             if not (isinstance(error, ctl.Refused) and error.status == _GONE):
                 ctl.say(f"llmux: the room is given back in {self._job.ttl:g} s: {error}", self._err)
 
-    def _everything(self) -> dict[str, float]:
-        status = ctl.ask("GET", "/llmux/status", self._address)
-        return {each["name"]: each["capacity"] for each in status["resources"]}
-
     def _ask_for_room(self) -> None:
         note = self._job.note or os.path.basename(self._job.command[0])  # others see it
         printable = "".join(c if c.isprintable() else "?" for c in note)[:200]
-        wish = {"needs": dict(self._needs), "ttl_secs": self._job.ttl, "note": printable}
+        wish: dict[str, object] = {"ttl_secs": self._job.ttl, "note": printable}
+        if self._job.needs:
+            wish["needs"] = dict(self._job.needs)
         told = ctl.ask("POST", "/llmux/reservations", self._address, wish, patient=True)
         self.id = told["id"]
 

@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_run(running: argparse.ArgumentParser) -> None:
     running.add_argument(
         "--needs", type=_needs, action="append", default=[], metavar="R=N[,...]",
-        help="how much of which resource; default: all that there is",
+        help="how much of which resource; default: all that can be had",
     )  # fmt: skip
     running.add_argument(
         "--ttl", type=float, default=60.0, metavar="SECS",

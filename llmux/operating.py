@@ -107,7 +107,7 @@ class Operator:
         return self._told().reservation(self._find(id))
 
     def reserve(
-        self, needs: Mapping[str, float], ttl: float, note: str
+        self, needs: Mapping[str, float] | None, ttl: float, note: str
     ) -> Deferred[dict[str, object]]:
         """See :meth:`IOperator.reserve`."""
         return Deferred.fromCoroutine(self._reserved(needs, ttl, note))
@@ -164,7 +164,7 @@ class Operator:
         return reservation
 
     async def _reserved(
-        self, needs: Mapping[str, float], ttl: float, note: str
+        self, needs: Mapping[str, float] | None, ttl: float, note: str
     ) -> dict[str, object]:
         try:
             reservation = self._switcher.reservations.make(needs, ttl, note)

@@ -80,11 +80,13 @@ class IOperator(Interface):
         :raises OrderRefused: if there is none of this id any more; status 404.
         """
 
-    def reserve(needs: Mapping[str, float], ttl: float, note: str) -> Deferred[dict[str, object]]:
+    def reserve(
+        needs: Mapping[str, float] | None, ttl: float, note: str
+    ) -> Deferred[dict[str, object]]:
         """
         Reserve room for somebody who is no model.
 
-        :param needs: by resource, how much.
+        :param needs: by resource, how much; ``None``: all that can be had.
         :param ttl: seconds for which it holds from the moment when the room is free, and from each
             renewal.
         :param note: what it is for.

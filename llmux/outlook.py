@@ -170,14 +170,22 @@ class Outlook:
         """Whether more is held than there is."""
         return not fits(self.used(), self.budget.capacity)
 
-    def can_ever(self, needs: Amounts, target: Model | None = None) -> bool:
-        """Tell whether so much can be had beside what stays; reservations end by themselves."""
+    def obtainable(self, target: Model | None = None) -> Amounts:
+        """
+        Say how much can be had beside what stays; reservations end by themselves.
+
+        :param target: the model that wants it, if one does: it needs no room beside itself.
+        """
         held = [
             Standing.of(each).holds if each.stays else _lasting(each)
             for each in self._models.values()
             if each is not target
         ]
-        return fits(needs, minus(self.budget.capacity, add(*held)))
+        return minus(self.budget.capacity, add(*held))
+
+    def can_ever(self, needs: Amounts, target: Model | None = None) -> bool:
+        """Tell whether so much can be had beside what stays."""
+        return fits(needs, self.obtainable(target))
 
     def can_ever_wake(self, model: Model) -> bool:
         """Tell whether a model can be woken beside what stays."""

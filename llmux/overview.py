@@ -48,7 +48,7 @@ def render_reservations(reservations: Sequence[Mapping[str, Any]]) -> str:
     rows = [("RESERVATION", "NEEDS", "STATE", "SINCE", "NOTE")]
     for each in reservations:
         rows.append(
-            (each["id"], _amounts(each["needs"]), each["state"], lasting(each["since_secs"]),
+            (each["id"], _room(each), each["state"], lasting(each["since_secs"]),
              each["note"])
         )  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -89,6 +89,10 @@ def _models(status: Mapping[str, Any], width: int) -> list[str]:
 def _place(model: Mapping[str, Any]) -> str:
     where = "" if model["placement"] is None else ",".join(model["placement"])
     return f"{where} (pinned)".strip() if model["pinned"] else where
+
+
+def _room(reservation: Mapping[str, Any]) -> str:
+    return _amounts(reservation["needs"]) or "everything"
 
 
 def _amounts(needs: Mapping[str, float]) -> str:
@@ -159,7 +163,7 @@ def _notes(status: Mapping[str, Any]) -> Iterator[str]:
     for each in status["reservations"]:
         note = f": {each['note']}" if each["note"] else ""
         since = lasting(each["since_secs"])
-        yield f"reserved, {each['state']} for {since}: {_amounts(each['needs'])}{note}"
+        yield f"reserved, {each['state']} for {since}: {_room(each)}{note}"
     for order in status["orders"]:
         asked = f"{order['order']} {order['model']}".strip()
         yield f"ordered {lasting(order['waiting_secs'])} ago, not done yet: {asked}"

@@ -53,11 +53,12 @@ class Reservations:
         self._timer: IDelayedCall | None = None
         self.all: Mapping[str, Reservation] = MappingProxyType(all)
 
-    def make(self, needs: Amounts, ttl: float, note: str = "") -> Reservation:
+    def make(self, needs: Amounts | None, ttl: float, note: str = "") -> Reservation:
         """
         Ask for room: what is in its way is drained and put to sleep.
 
-        :param needs: by resource, how much.
+        :param needs: by resource, how much; ``None``: all that can be had beside what is pinned,
+            and beside what models keep that sleep and cannot be stopped.
         :param ttl: seconds for which it holds from the moment when the room is free, and from each
             renewal.
         :param note: what it is for, for whoever looks.
@@ -66,8 +67,13 @@ class Reservations:
         """
         if self._conductor.stopped:
             raise ReservationRefused("llmux is shutting down")
-        self._check(needs, ttl)
-        reservation = Reservation(dict(needs), ttl, note, self._clock.seconds())
+        _check_ttl(ttl)
+        needs = self._all_there_is() if needs is None else self._checked(needs)
+        if not self._outlook.can_ever(needs):
+            pinned = self._outlook.staying()
+            beside = f"pinned: {', '.join(pinned)}" if pinned else "asleep and has no stop hook"
+            raise ReservationRefused(f"there is no room for this beside what is {beside}")
+        reservation = Reservation(needs, ttl, note, self._clock.seconds())
         reservation.granted = Deferred(lambda _: self._withdraw(reservation))
         reservation.granted.addCallbacks(self._granted, self._in_vain, errbackArgs=(reservation,))
         self._all[reservation.id] = reservation
@@ -107,13 +113,26 @@ class Reservations:
 
     def restore(self, id: str, needs: Amounts, ttl: float, note: str) -> None:
         """Let a reservation hold again that held when another llmux ended."""
-        if not self._outlook.budget.knows(needs):
-            return
         reservation = Reservation(dict(needs), ttl, note, self._clock.seconds(), id=id)
         reservation.granted.addErrback(lambda _: None)  # nobody waits for it
         self._all[id] = reservation
         reservation.hold(self._clock.seconds())
+        self.adapt()
         self._set_timer()
+
+    def adapt(self) -> None:
+        """
+        Take in that there may be other resources now.
+
+        Who holds what the configuration knows no more holds, for all that anybody can tell, any of
+        what there is.  Who waits for that waits in vain, but if it was for all that there was.
+        """
+        budget = self._outlook.budget
+        for reservation in self._all.values():
+            if not budget.knows(reservation.needs) and (
+                reservation.held or SLOT in reservation.needs
+            ):
+                reservation.needs = dict(budget.capacity)
 
     def records(self) -> dict[str, ReservationRecord]:
         """Say of every reservation that holds room what a restart must know."""
@@ -132,12 +151,19 @@ class Reservations:
             del self._all[reservation.id]
             reservation.end("llmux is shutting down")
 
-    def _check(self, needs: Amounts, ttl: float) -> None:
-        _check_ttl(ttl)
+    def _all_there_is(self) -> Amounts:
+        most = self._outlook.obtainable()
+        needs = {name: most[name] for name in self._outlook.budget.capacity if most[name] > 0}
+        if not needs:
+            raise ReservationRefused("there is no room beside what stays awake or asleep")
+        return needs
+
+    def _checked(self, needs: Amounts) -> Amounts:
         capacity = self._outlook.budget.capacity
         if SLOT in capacity:
             raise ReservationRefused(
-                "the configuration has no resources that could be reserved", wrong=True
+                "the configuration has no resources: say no needs, for all that there is",
+                wrong=True,
             )
         for resource, amount in needs.items():
             if resource not in capacity:
@@ -158,10 +184,7 @@ class Reservations:
             raise ReservationRefused(
                 "nothing is asked for: say how much of which resource", wrong=True
             )
-        if not self._outlook.can_ever(needs):
-            pinned = self._outlook.staying()
-            beside = f"pinned: {', '.join(pinned)}" if pinned else "asleep and has no stop hook"
-            raise ReservationRefused(f"there is no room for this beside what is {beside}")
+        return dict(needs)
 
     def _granted(self, reservation: Reservation) -> Reservation:
         waited = self._clock.seconds() - reservation.asked_at

@@ -102,7 +102,7 @@ class Residency:
             secs = model.config.idle_sleep_secs
             if secs is None or model.state is not State.AWAKE or model.held or model.wanted:
                 continue
-            if model.stays or name == self.idle_model or not self._outlook.is_free(model):
+            if model.pinned or name == self.idle_model or not self._outlook.is_free(model):
                 continue
             due = max(model.idle_since + secs, evictable_at(model), model.settles_at)
             if now < due:

@@ -93,7 +93,7 @@ class Status:
         held, ends = reservation.held_since, reservation.expires_at
         return {
             "id": reservation.id,
-            "needs": dict(reservation.needs),
+            "needs": {name: some for name, some in reservation.needs.items() if name != SLOT},
             "note": reservation.note,
             "ttl_secs": reservation.ttl,
             "state": "waiting" if held is None else "held",

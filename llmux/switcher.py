@@ -235,6 +235,7 @@ class Switcher:
         :returns: what is different, when it is known of new models whether they are awake.
         """
         self._outlook.budget = self._outlook.budget if budget is None else budget
+        self.reservations.adapt()
         self._agenda.crowded = True
         self._residency.idle_model = idle_model
         return Deferred.fromCoroutine(self._census.reconfigure(models, shared or {}))

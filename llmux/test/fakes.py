@@ -264,10 +264,12 @@ class FakeOperator:
         return self.held[id]
 
     def reserve(
-        self, needs: Mapping[str, float], ttl: float, note: str
+        self, needs: Mapping[str, float] | None, ttl: float, note: str
     ) -> Deferred[dict[str, object]]:
         """See :meth:`IOperator.reserve`."""
-        amounts = " ".join(f"{name}={amount:g}" for name, amount in needs.items())
+        amounts = "everything"
+        if needs is not None:
+            amounts = " ".join(f"{name}={amount:g}" for name, amount in needs.items())
         return self._order(f"reserve {amounts} for {ttl:g} s, {note}")
 
     def renew(self, id: str, ttl: float | None) -> dict[str, object]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from llmux.lease import Outcome
 from llmux.orders import Kind
-from llmux.test.terrain import NAMES, Choices, make_machine, make_slots
+from llmux.test.terrain import NAMES, Choices, change, make_machine, make_slots
 from llmux.test.world import World
 
 _PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
@@ -45,8 +45,9 @@ def happen(world: World, choices: Choices) -> str:
     rare = choices.choice(range(12))
     if rare == 0:
         possible = [_crash, _wedge, _order, _reload, _restart, _refuse, _refuse, _crash, _close]
+        possible += [_reserve]
         if not world.terrain.one_slot:
-            possible += [_pin, _reserve, _reserve, _capacity]
+            possible += [_pin, _reserve, _capacity, _needs]
     if world.reservations and choices.choice(range(6)) == 0:
         possible = [_end_reservation]
     return choices.choice(possible)(world, choices)
@@ -122,8 +123,9 @@ def _reserve(world: World, choices: Choices) -> str:
     resource = choices.choice(tuple(world.capacity))
     share, ttl = choices.choice((0.25, 0.5, 1.0)), choices.choice((5.0, 60.0))
     needs = {resource: share * world.capacity[resource]}
-    world.reserve(needs, ttl)
-    return f"somebody asks for {needs}"
+    everything = world.terrain.one_slot or choices.choice((True, False, False))
+    world.reserve(None if everything else needs, ttl)
+    return f"somebody asks for {'everything' if everything else needs}"
 
 
 def _end_reservation(world: World, choices: Choices) -> str:
@@ -138,6 +140,14 @@ def _capacity(world: World, choices: Choices) -> str:
     world.resized = True
     world.reload("".join(world.told), 1)
     return f"there is {world.capacity}"
+
+
+def _needs(world: World, choices: Choices) -> str:
+    name = choices.choice(tuple(world.told))
+    if not change(world.terrain, name, choices):
+        return f"{name} takes what it took"
+    world.reload("".join(world.told), 1)
+    return f"{name} takes {world.terrain.settings[name]['needs']}"
 
 
 def _reload(world: World, choices: Choices) -> str:

@@ -62,7 +62,7 @@ class Terrain:
     """
 
     capacity: Amounts
-    settings: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, dict[str, Any]]
     names: str
     shared: Mapping[str, tuple[str, ...]] = attrs.Factory(dict)
     idle_model: str | None = None
@@ -119,6 +119,24 @@ def make_machine(choices: Choices) -> Terrain:
         shared["any"] = tuple(dict.fromkeys(choices.choice(names) for _ in range(3)))
     idle_model = choices.choice((None, None, names[0]))
     return Terrain(capacity, settings, names, shared, idle_model)
+
+
+def change(terrain: Terrain, name: str, choices: Choices) -> bool:
+    """
+    Have a model take something else, and perhaps be pinned; what it keeps asleep stays.
+
+    :returns: whether it does: not where others could not be woken beside it any more.
+    """
+    settings = terrain.settings[name]
+    fresh = _residency(choices, terrain.capacity)
+    changed = {**settings, "needs": fresh["needs"], "pinned": fresh["pinned"]}
+    complaints: list[tuple[str, str, str]] = []
+    models = {each: model_config(each, **terrain.settings[each]) for each in terrain.settings}
+    models[name] = model_config(name, **changed)
+    fit(models, terrain.capacity, lambda *complaint: complaints.append(complaint))
+    if not complaints:
+        settings.update(changed)
+    return not complaints
 
 
 def _limits(choices: Choices) -> dict[str, Any]:

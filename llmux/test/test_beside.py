@@ -24,7 +24,6 @@ from llmux.operator import OrderRefused
 from llmux.settings import Address
 from llmux.test.desks import JSON, Desk, ask, order
 from llmux.test.loopback import until
-from llmux.test.statuses import a_status
 from llmux.web.guard import Reach
 from llmux.web.reservations import read_wish
 
@@ -81,12 +80,10 @@ class RunTests(TestCase):
         self.assertEqual(last, "release 5f")
 
     async def test_everything(self) -> None:
-        """Whoever does not say what is needed gets all that there is."""
-        resources = [{"name": n, "capacity": c, "used": 0} for n, c in (("gpu0", 24), ("ram", 9))]
-        self.operator.document = a_status(resources=resources)
+        """Whoever does not say what is needed gets all that can be had."""
         ended = self.start("--", "true", needs="")
         await self.asked()
-        self.assertEqual(self.operator.orders[0], "reserve gpu0=24 ram=9 for 60 s, true")
+        self.assertEqual(self.operator.orders[0], "reserve everything for 60 s, true")
         self.grant()
         self.assertEqual((await ended)[2], 0)
 
@@ -248,9 +245,9 @@ class FaceTests(TestCase):
     async def test_bodies(self) -> None:
         """What cannot be understood is refused with what would be right."""
         for body, words in (
-            (b"", "say what is needed"),
             (b"[]", "a JSON object, such as"),
-            (b'{"needs": {}}', "say what is needed"),
+            (b'{"needs": {}}', "needs: say how much of which resource"),
+            (b'{"needs": null}', "needs: say how much of which resource"),
             (b'{"needs": {"gpu0": "20"}}', "needs.gpu0: an amount is a number"),
             (b'{"needs": {"gpu0": -1}}', "needs.gpu0"),
             (b'{"needs": {"gpu0": true}}', "needs.gpu0"),

@@ -11,9 +11,12 @@ from llmux.budget import Budget
 from llmux.config import ModelConfig
 from llmux.hooks.contract import Hook
 from llmux.journal import Memory
+from llmux.orders import Kind
 from llmux.reservation import Reservation, ReservationEnded, ReservationRefused
 from llmux.test.fakes import model_config
 from llmux.test.switching import Bench
+
+TWO = {"gpu0": 24.0, "gpu1": 24.0}
 
 
 def on(name: str, gpu: str, amount: float = 20.0, **more: Any) -> ModelConfig:
@@ -25,7 +28,7 @@ class ReservationTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Make a machine of two GPUs, with a model for each, and a small one."""
         models = [on("a", "gpu0"), on("b", "gpu1"), on("small", "gpu0", 4.0)]
-        self.bench = Bench(models, resources={"gpu0": 24.0, "gpu1": 24.0})
+        self.bench = Bench(models, resources=TWO)
         self.told: list[str] = []
 
     def reserve(self, needs: Mapping[str, float], ttl: float = 60.0) -> Reservation:
@@ -191,9 +194,70 @@ class ReservationTests(SynchronousTestCase):
         self.assertEqual(self.ended(), self.told)
 
     def test_one_slot(self) -> None:
-        """Where no resources are named there is nothing that could be reserved."""
-        make = Bench().switcher.reservations.make
+        """Where no resources are named nothing else can be reserved than all that there is."""
+        bench = Bench()
+        make = bench.switcher.reservations.make
         self.assertIn("no resources", str(self.assertRaises(ReservationRefused, make, {"a": 1}, 9)))
+        bench.wake("a").finish()
+        reservation = make(None, 9.0)
+        bench.hooks.running[0].exit(0)
+        self.assertTrue(reservation.held)
+        bench.request("b")
+        self.assertEqual(bench.hooks.running, [])
+        bench.switcher.reservations.give_back(reservation.id)
+        self.assertEqual(bench.hooks.names()[-1], "wake b")
+
+    def test_everything(self) -> None:
+        """Whoever does not say what is needed has all but what is pinned, or kept asleep."""
+        keeps = on("c", "gpu1", 1.0, asleep_needs={"ram": 2.0})
+        bench = Bench([on("a", "gpu0"), on("b", "gpu1"), keeps], resources={**TWO, "ram": 9.0})
+        bench.wake("b")
+        bench.wake("c").finish()
+        bench.switcher.order(Kind.SLEEP, "c")
+        bench.hooks.running[0].exit(0)
+        bench.switcher.pin("b", pinned=True)
+        reservation = bench.switcher.reservations.make(None, 9.0)
+        self.assertEqual(reservation.needs, {"gpu0": 24.0, "gpu1": 4.0, "ram": 7.0})
+
+    def test_nothing_left(self) -> None:
+        """Where all is pinned there is nothing to be had."""
+        bench = Bench([on("a", "gpu0", 24.0)], resources={"gpu0": 24.0})
+        bench.wake("a")
+        bench.switcher.pin("a", pinned=True)
+        make = bench.switcher.reservations.make
+        self.assertIn("no room", str(self.assertRaises(ReservationRefused, make, None, 9)))
+
+    def test_other_resources(self) -> None:
+        """Who holds what is called otherwise now holds, for all that is known, any of it."""
+        held = self.reserve({"gpu1": 20.0})
+        configs = {"a": on("a", "gpu")}
+        self.bench.switcher.reconfigure(configs, Budget.of({"gpu": 48.0}))
+        self.assertEqual((held.held, held.needs), (True, {"gpu": 48.0}))
+        self.bench.request("a")
+        self.assertEqual(self.bench.hooks.calls, [])
+        self.bench.switcher.reservations.give_back(held.id)
+        self.assertEqual(self.bench.hooks.names(), ["wake a"])
+
+    def test_other_resources_after_a_restart(self) -> None:
+        """The same, if the file has changed while no llmux ran."""
+        self.reserve({"gpu1": 20.0}, ttl=30.0)
+        records = self.bench.switcher.reservations.records()
+        other = Bench()
+        other.switcher.start(Memory(reservations=records))
+        other.request("a")
+        self.assertEqual(other.hooks.calls, [])
+        other.clock.advance(30)
+        self.assertEqual(other.hooks.names(), ["wake a"])
+
+    def test_first_resources_while_everything_is_waited_for(self) -> None:
+        """Who waits for all that there is goes on doing so, whatever that is by then."""
+        bench = Bench()
+        request = bench.wake("a")
+        waits = bench.switcher.reservations.make(None, 9.0)
+        bench.switcher.reconfigure({"a": on("a", "gpu0"), "b": on("b", "gpu0")}, Budget.of(TWO))
+        request.finish()
+        bench.hooks.running[0].exit(0)
+        self.assertEqual((waits.held, waits.needs), (True, TWO))
 
     def test_two(self) -> None:
         """The second one waits until there is room beside the first, and they are told apart."""

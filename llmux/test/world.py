@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred, succeed
 
-from llmux.amounts import Amounts, add, fits, minus
+from llmux.amounts import Amounts, add, fits, minus, taken
 from llmux.budget import Budget
 from llmux.clock import VirtualClock
 from llmux.config import Backend, ModelConfig
@@ -299,7 +299,7 @@ class World:
             self.pins[name] = pinned
             self.switcher.pin(name, pinned)
 
-    def reserve(self, needs: Amounts, ttl: float) -> None:
+    def reserve(self, needs: Amounts | None, ttl: float) -> None:
         """Let somebody who is no model ask for room."""
         try:
             reservation = self.switcher.reservations.make(needs, ttl)
@@ -426,7 +426,7 @@ class World:
             breach(f"{name} is stopped, and does not sleep")
         if call.hook in (Hook.SLEEP, Hook.KILL):
             self._check_leases(call, now)
-            if call.reason in _UNASKED and self._is_pinned(name) and name in self.woken_at:
+            if call.reason in _UNASKED and self._is_pinned(name, call.reason):
                 breach(f"{name} is pinned, and put to sleep: {call}")
             self.woken_at.pop(name, None)  # whatever comes of it, its cool-down is over
         if call.hook is Hook.WAKE:
@@ -462,9 +462,14 @@ class World:
         if call.hook in (Hook.STOP, Hook.KILL) and result.success:
             self.resting.pop(name, None)
 
-    def _is_pinned(self, name: str) -> bool:
-        model = self.switcher.models[name]
-        return self.pins.get(name, self.configs[name].pinned) and not model.moving
+    def _is_pinned(self, name: str, reason: Reason) -> bool:
+        config = self.configs[name]
+        if not self.pins.get(name, config.pinned) or self.switcher.models[name].moving:
+            return False
+        if name not in self.woken_at:
+            return False
+        here = taken(self.memory.get(name, {}))  # where it may not be it can be made to go
+        return reason is Reason.IDLE or here in [taken(needs) for needs in config.needs]
 
     def _taken(self, but: str = "") -> Amounts:
         """Say what is really taken, and reserved, of each resource."""

@@ -24,12 +24,12 @@ class Wish:
     """
     What somebody wants to reserve.
 
-    :param needs: by resource, how much.
+    :param needs: by resource, how much; ``None``: all that can be had.
     :param ttl: seconds for which it holds from each renewal.
     :param note: what it is for.
     """
 
-    needs: Mapping[str, float]
+    needs: Mapping[str, float] | None
     ttl: float
     note: str
 
@@ -38,21 +38,15 @@ def read_wish(request: RelayRequest) -> Wish:
     """
     Read what is to be reserved.
 
-    :raises OrderRefused: if it is not said, or cannot be understood.
+    :raises OrderRefused: if it cannot be understood.
     """
     said = _read(request, ("needs", "ttl_secs", "note"))
-    needs = said.get("needs")
-    if not isinstance(needs, dict) or not needs:
-        raise _wrong(f"say what is needed of which resource, {_HINT}")
-    for resource, amount in needs.items():
-        if not _is_number(amount) or amount < 0:
-            raise _wrong(f"needs.{resource}: an amount is a number, 0 or more")
     note = said.get("note", "")
     if not isinstance(note, str) or len(note) > _LONGEST_NOTE or not (note.isprintable()):
         raise _wrong(f"note: one line of text, of at most {_LONGEST_NOTE} characters")
     ttl = _read_ttl(said)
-    amounts = {name: float(needs[name]) for name in needs}
-    return Wish(amounts, DEFAULT_TTL if ttl is None else ttl, note)
+    needs = _read_needs(said["needs"]) if "needs" in said else None
+    return Wish(needs, DEFAULT_TTL if ttl is None else ttl, note)
 
 
 def read_renewal(request: RelayRequest) -> float | None:
@@ -63,6 +57,15 @@ def read_renewal(request: RelayRequest) -> float | None:
     :raises OrderRefused: if that cannot be understood.
     """
     return _read_ttl(_read(request, ("ttl_secs",)))
+
+
+def _read_needs(needs: object) -> Mapping[str, float]:
+    if not isinstance(needs, dict) or not needs:
+        raise _wrong(f"needs: say how much of which resource, {_HINT}")
+    for resource, amount in needs.items():
+        if not _is_number(amount) or amount < 0:
+            raise _wrong(f"needs.{resource}: an amount is a number, 0 or more")
+    return {name: float(needs[name]) for name in needs}
 
 
 def _read_ttl(said: Mapping[str, object]) -> float | None:
