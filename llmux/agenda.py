@@ -130,8 +130,7 @@ class Agenda:
             self.orders.remove(order)
             order.fulfil(f"{model.name} is awake")
         elif not outlook.can_ever_wake(model):
-            pinned = ", ".join(outlook.staying())
-            self._fail(order, f"there is no room for {model.name} beside what is pinned: {pinned}")
+            self._fail(order, f"there is no room for {model.name} {outlook.why_never()}")
         elif (plan := outlook.plan(model, now, off_limits=proposal.off_limits)) is not None:
             model.wake_backoff.reset()
             return Switch.to(model, plan, now, Reason.OPERATOR, forced=True, order=order)
@@ -200,12 +199,7 @@ class Agenda:
                 )
             elif not self._outlook.can_ever(needs):
                 del self.reservations[reservation.id]
-                pinned = ", ".join(self._outlook.staying())
-                reservation.end(
-                    f"there is no room beside what is pinned: {pinned}"
-                    if pinned
-                    else "there is no room for it any more: the configuration has changed"
-                )
+                reservation.end(f"there is no room any more {self._outlook.why_never()}")
             elif self._outlook.later_room(needs, now) is not None:
                 proposal.keep(taken(needs))
 

@@ -11,12 +11,13 @@ from llmux.agenda import Proposal, places_of
 from llmux.costs import SwitchCosts
 from llmux.errors import NoRoom, SwitchError
 from llmux.lifecycle import Model
-from llmux.outlook import Outlook, could_replace
+from llmux.outlook import Outlook
 from llmux.policy.contract import Phase, PolicyDecision
 from llmux.policy.guard import GuardedPolicy
 from llmux.room import Plan, Room
 from llmux.states import State
 from llmux.switching import Switch
+from llmux.underway import could_replace
 
 
 @attrs.define(eq=False)
@@ -54,7 +55,7 @@ class Deliberation:
         if not self._admission.waiting:
             return None
         self._refuse_hopeless()
-        self._admission.refuse_hopeless(self._unavailable)
+        self._admission.refuse_hopeless(self._in_vain)
         passed: set[str] = set()
         while True:
             off_limits = proposal.off_limits
@@ -121,6 +122,13 @@ class Deliberation:
             name not in passed and self.is_waited_for(model) and room.plan(model) is not None
             for name, model in self._models.items()
         )
+
+    def _in_vain(self, name: str) -> SwitchError:
+        """Make the error for those who would take any of several models and get none."""
+        pinned, members = self._outlook.staying(), self._admission.shared[name].members
+        if pinned and not any(map(self._outlook.can_ever_wake, members)):
+            return NoRoom(name, pinned)
+        return self._unavailable(name)
 
     def _refuse_hopeless(self) -> None:
         """Tell those who wait in vain: what they want does not fit beside what is pinned."""

@@ -15,6 +15,7 @@ from llmux.config import Config
 from llmux.errors import ConfigError
 from llmux.hooks.contract import Hook
 from llmux.hooks.runner import HookRunner
+from llmux.names import Names
 from llmux.operator import IOperator, OrderRefused
 from llmux.orders import Kind, OrderFailed
 from llmux.reload import Reloaded
@@ -132,7 +133,7 @@ class Operator:
 
     def output(self, model: str, hook: str) -> str:
         """See :meth:`IOperator.output`."""
-        self._check(model)
+        model = self._named(model)
         if not self._hooks.has(model, Hook(hook)):
             raise OrderRefused(404, f"{model} has no {hook} hook")
         return self._hooks.output(model, Hook(hook))
@@ -178,7 +179,7 @@ class Operator:
 
     def _pin(self, model: str, *, pinned: bool) -> Deferred[str]:
         try:
-            self._check(model)
+            model = self._named(model)
         except OrderRefused as refused:
             return fail(refused)
         changed = self._switcher.pin(model, pinned)
@@ -187,7 +188,7 @@ class Operator:
 
     def _order(self, kind: Kind, model: str) -> Deferred[str]:
         try:
-            self._check(model)
+            model = self._named(model)
         except OrderRefused as refused:
             return fail(refused)
         return Deferred.fromCoroutine(self._carried_out(kind, model))
@@ -198,10 +199,22 @@ class Operator:
         except OrderFailed as failed:
             raise OrderRefused(503 if failed.tried else 409, str(failed)) from failed
 
-    def _check(self, model: str) -> None:
-        if model not in self._switcher.models:
+    def _named(self, name: str) -> str:
+        """
+        Say which model is meant.
+
+        :param name: its name, or another one of which clients may call it.
+        :raises OrderRefused: if that is no one's, or several models'; status 404.
+        """
+        if name in self._switcher.models:  # also one that the configuration has no longer
+            return name
+        models = Names(self._config()).models(name)
+        if not models:
             known = ", ".join(self._switcher.models)
-            raise OrderRefused(404, f"There is no model {model}; there are: {known}")
+            raise OrderRefused(404, f"There is no model {name}; there are: {known}")
+        if len(models) > 1:
+            raise OrderRefused(404, f"{name} is any of {', '.join(models)}; say which of them")
+        return models[0]
 
     def _look_at_file(self) -> object:
         """Give what changes when the file does."""

@@ -6,12 +6,11 @@ This is what a policy sees, and what guards the rules that no policy can break.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import attrs
 
-from llmux.amounts import Amounts, add, fits, highest, minus, taken
+from llmux.amounts import Amounts, add, fits, minus, taken
 from llmux.budget import Budget
 from llmux.costs import SwitchCosts
 from llmux.lifecycle import Model
@@ -19,45 +18,11 @@ from llmux.policy.contract import ModelView, Phase, PolicyContext
 from llmux.reservation import Reservation
 from llmux.room import Plan, Room, Standing, evictable_at
 from llmux.states import State
+from llmux.underway import UnderWay, claim, could_replace, meets
 from llmux.worth import Worth
 
 NOTHING: frozenset[str] = frozenset()
 """No resources."""
-
-
-class UnderWay(Protocol):
-    """A switch that is under way, as far as room is concerned."""
-
-    @property
-    def models(self) -> Collection[Model]:
-        """All models that it moves."""
-
-    @property
-    def victims(self) -> tuple[Model, ...]:
-        """Those that have to go to sleep."""
-
-    @property
-    def stops(self) -> tuple[Model, ...]:
-        """Those that have to be stopped."""
-
-    @property
-    def touches(self) -> frozenset[str]:
-        """The resources that are given from one to another by it."""
-
-    @property
-    def claim(self) -> Amounts:
-        """What it makes room for."""
-
-    @property
-    def after(self) -> Amounts:
-        """What its models take together when it has ended, with what it makes room for."""
-
-    @property
-    def reservation(self) -> Reservation | None:
-        """Whom it makes room for, if that is no model."""
-
-    def later(self, model: Model) -> Standing:
-        """Say what one of its models holds when it has ended."""
 
 
 @attrs.define(eq=False)
@@ -196,6 +161,13 @@ class Outlook:
         """Name the models that stay whoever waits."""
         return [name for name, model in self._models.items() if model.stays]
 
+    def why_never(self) -> str:
+        """Say why there can be no room, in words that follow "there is no room"."""
+        pinned = self.staying()
+        if pinned:
+            return f"beside what is pinned: {', '.join(pinned)}"
+        return "even when all has gone that can go"
+
     def suffices(self, switch: UnderWay) -> bool:
         """Tell whether there is room still for what a switch makes room for."""
         wanted = taken(switch.claim)  # of other resources there may be too little already
@@ -273,7 +245,7 @@ class Outlook:
         standings = [Standing.of(m) for m in self._models.values() if m not in moving]
         free = minus(
             self.budget.capacity,
-            add(*(each.holds for each in standings), *map(_claim, others), self._reserved()),
+            add(*(each.holds for each in standings), *map(claim, others), self._reserved()),
         )
         busy = off_limits.union(*(each.touches for each in others))
         return Room(free, _ranked(standings), self._worth, busy, now)
@@ -299,7 +271,7 @@ class Outlook:
         others = [each for each in self.switches if each is not switch]
         moving = {model for each in self.switches for model in each.models}
         resting = [Standing.of(m).holds for m in self._models.values() if m not in moving]
-        claimed = add(*resting, *map(_claim, others), self._reserved())
+        claimed = add(*resting, *map(claim, others), self._reserved())
         return minus(self.budget.capacity, claimed)
 
     def _view(self, model: Model, evicts: tuple[str, ...] | None) -> ModelView:
@@ -312,30 +284,6 @@ class Outlook:
             not_before=evictable_at(model) if awake else model.wake_backoff.until,
             evicts=evicts,
         )
-
-
-def meets(switch: UnderWay, model: Model) -> bool:
-    """Tell whether a model could be woken where a switch takes place, or where nothing counts."""
-    touched = switch.touches
-    return any(not place.resources or place.resources & touched for place in model.placements)
-
-
-def could_replace(switch: UnderWay, model: Model, plan: Plan | None, now: float) -> bool:
-    """
-    Tell whether a model could be the target of a switch in place of what is: the same have to go.
-
-    :param plan: how room can be made for it if the switch is given up.
-    """
-    if plan is None or model in switch.models or model.moving:
-        return False
-    if max(plan.possible_at, model.wake_backoff.until) > now:
-        return False
-    return set(plan.victims) == set(switch.victims) and set(plan.stops) == set(switch.stops)
-
-
-def _claim(switch: UnderWay) -> Amounts:
-    """Say what the models of a switch take at most from now on until it has ended."""
-    return highest(switch.after, add(*(Standing.of(model).holds for model in switch.models)))
 
 
 def _lasting(model: Model) -> Amounts:

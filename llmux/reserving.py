@@ -70,9 +70,7 @@ class Reservations:
         _check_ttl(ttl)
         needs = self._all_there_is() if needs is None else self._checked(needs)
         if not self._outlook.can_ever(needs):
-            pinned = self._outlook.staying()
-            beside = f"pinned: {', '.join(pinned)}" if pinned else "asleep and has no stop hook"
-            raise ReservationRefused(f"there is no room for this beside what is {beside}")
+            raise ReservationRefused(f"there is no room for this {self._outlook.why_never()}")
         reservation = Reservation(needs, ttl, note, self._clock.seconds())
         reservation.granted = Deferred(lambda _: self._withdraw(reservation))
         reservation.granted.addCallbacks(self._granted, self._in_vain, errbackArgs=(reservation,))
@@ -155,7 +153,7 @@ class Reservations:
         most = self._outlook.obtainable()
         needs = {name: most[name] for name in self._outlook.budget.capacity if most[name] > 0}
         if not needs:
-            raise ReservationRefused("there is no room beside what stays awake or asleep")
+            raise ReservationRefused(f"there is no room {self._outlook.why_never()}")
         return needs
 
     def _checked(self, needs: Amounts) -> Amounts:

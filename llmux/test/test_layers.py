@@ -35,7 +35,7 @@ LAYERS = (
     # HTTP as it comes in
     ("server", "listening systemd"),
     # one model
-    ("lifecycle orders outlook admission waiting sharing worth room",),
+    ("lifecycle orders outlook admission waiting sharing worth room underway",),
     # the three that act: on models, on processes, on sockets
     (
         "switcher conductor agenda switching sleeping waking health recovery roster closing"

@@ -167,6 +167,21 @@ class OperatorTests(TestCase):
         )
         await app.stop()
 
+    async def test_other_names(self) -> None:
+        """An order may call a model as clients do, but not by what several share."""
+        models = {
+            "a": model_config("a", aliases=("gpt-4o",)), "b": model_config("b"),
+        }  # fmt: skip
+        shared = {"any": ("a", "b"), "one": ("b",)}
+        config = Config(models=models, first_awake=shared, state_dir=Path(self.mktemp()))
+        operator = build_app(config, reactor).operator
+        self.assertEqual(await operator.pin("gpt-4o"), "a is pinned")
+        self.assertEqual(await operator.pin("one"), "b is pinned")
+        refused = await self.refusal(operator.pin("any"))
+        self.assertEqual(
+            (refused.status, str(refused)), (404, "any is any of a, b; say which of them")
+        )
+
     async def test_order_that_cannot_be(self) -> None:
         """At the end, and for models and hooks that there are not, it is said so."""
         app = self.build()

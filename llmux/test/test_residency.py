@@ -332,6 +332,19 @@ class PinTests(SynchronousTestCase):
         self.bench.request("b")
         self.assertEqual(self.bench.hooks.names()[-1], "sleep a")
 
+    def test_any_of_several(self) -> None:
+        """Who would take any of several models hears the same if none fits beside pinned ones."""
+        bench = Bench(
+            [takes(name, {"gpu0": 20.0}) for name in "abc"],
+            resources={"gpu0": 24.0},
+            shared={"s": ("b", "c")},
+        )
+        bench.wake("a")
+        bench.switcher.pin("a", True)
+        error = bench.request("s").error
+        self.assertIsInstance(error, NoRoom)
+        self.assertIn("s does not fit beside what is pinned: a", str(error))
+
     def test_pinned_while_it_drains(self) -> None:
         """A model that is pinned before its point of no return stays after all."""
         client = self.bench.request("a")

@@ -124,7 +124,7 @@ def _go_on_for_nobody(conductor: Conductor, switch: Switch) -> None:
 
 FAULTS: dict[str, tuple[str, object, str, Callable[..., object]]] = {
     "who waits is admitted to a model that sleeps": (
-        "rule 1",
+        "rule 1|has a free place",
         Model,
         "admitting",
         property(lambda self: self.state in (State.AWAKE, State.SLEEPING)),  # type: ignore[dict-item]  # takes a method's place
