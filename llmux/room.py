@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain, groupby
 
 import attrs
 
-from llmux.amounts import Amounts, add, covers, taken
+from llmux.amounts import Amounts, add, covers, fits, taken
 from llmux.budget import Placement
 from llmux.eviction import Way, cheapest
 from llmux.lifecycle import Model
@@ -91,13 +92,13 @@ class _Candidate:
 
     :param ways: how.
     :param gives: the resources of which there is more then.
-    :param ready: whether it may at once.
+    :param ready_at: when it may, in the clock's seconds; no earlier than now.
     """
 
     standing: Standing
     ways: list[Way]
     gives: frozenset[str]
-    ready: bool
+    ready_at: float
 
 
 @attrs.define(eq=False)
@@ -126,7 +127,7 @@ class Room:
         """
         Choose where a model is to be woken, and who has to go: those whose loss costs least.
 
-        Who may not go yet is only chosen if it has to be.
+        Who may not go yet is only chosen if it has to be, and then those who may soonest.
 
         :param wanted: whom a policy names; taken if that makes room.
         :returns: ``None`` if that cannot be done here and now.
@@ -188,13 +189,9 @@ class Room:
             if each.standing.model is not target and not lacking.keys().isdisjoint(each.gives)
         ]
         by_name = {each.standing.model.name: each for each in all_of_them}
-        named = None
-        if wanted is not None:
-            named = [by_name[name] for name in wanted if name in by_name]
-        for candidates in (named, [each for each in all_of_them if each.ready], all_of_them):
-            chosen = None
-            if candidates is not None:
-                chosen = cheapest(lacking, [each.ways for each in candidates])
+        named = [by_name[name] for name in wanted or () if name in by_name]
+        for candidates in chain([named] if named else (), _in_time(all_of_them, lacking)):
+            chosen = cheapest(lacking, [each.ways for each in candidates])
             if chosen is not None:
                 return _plan(placement, [(by_name[way.model], way) for way in chosen])
         return None
@@ -208,7 +205,7 @@ class Room:
                     standing,
                     ways,
                     frozenset().union(*(way.frees for way in ways)),
-                    evictable_at(standing.model) <= self._now,
+                    max(self._now, evictable_at(standing.model)),
                 )
                 for standing, ways in found
                 if ways
@@ -232,8 +229,21 @@ class Room:
             ways.append(Way(model.name, standing.holds, loss))
         return ways
 
-    def _rank(self, plan: Plan) -> tuple[bool, float]:
-        return plan.possible_at > self._now, plan.loss
+    def _rank(self, plan: Plan) -> tuple[float, float]:
+        return max(self._now, plan.possible_at), plan.loss
+
+
+def _in_time(candidates: Sequence[_Candidate], lacking: Amounts) -> Iterator[list[_Candidate]]:
+    """Give those who may go by a certain time: the first at which they are enough, or a later."""
+    given: Amounts = {}
+    for ready_at, group in groupby(sorted(candidates, key=_ready_at), key=_ready_at):
+        given = add(given, *(each.ways[-1].frees for each in group))
+        if fits(lacking, given):
+            yield [each for each in candidates if each.ready_at <= ready_at]
+
+
+def _ready_at(candidate: _Candidate) -> float:
+    return candidate.ready_at
 
 
 def _plan(placement: Placement, chosen: list[tuple[_Candidate, Way]]) -> Plan:

@@ -156,6 +156,23 @@ class BudgetTests(SynchronousTestCase):
         bench.request("c")
         self.assertEqual(bench.hooks.names()[-1], "sleep b")
 
+    def test_earliest_end_of_a_cool_down(self) -> None:
+        """Where nobody may go yet, whoever may first goes then, and not who costs least."""
+        models = [
+            takes("a", {"gpu": 8.0}, min_active_secs=1000.0),
+            takes("b", {"gpu": 8.0}, min_active_secs=60.0),
+            takes("c", {"gpu": 8.0}),
+        ]
+        bench = Bench(models, resources={"gpu": 16.0})
+        idle(bench, "a", "b")
+        for _ in range(9):
+            bench.request("b").finish()
+        bench.request("c")
+        bench.clock.advance(59)
+        self.assertEqual(bench.hooks.names()[-1], "wake b")
+        bench.clock.advance(1)
+        self.assertEqual(bench.hooks.names()[-1], "sleep b")
+
 
 class SleeperTests(SynchronousTestCase):
     """What models take while they are asleep."""
