@@ -229,8 +229,8 @@ class Room:
             ways.append(Way(model.name, standing.holds, loss))
         return ways
 
-    def _rank(self, plan: Plan) -> tuple[float, float]:
-        return max(self._now, plan.possible_at), plan.loss
+    def _rank(self, plan: Plan) -> tuple[float, float, int]:
+        return max(self._now, plan.possible_at), plan.loss, len(plan.leaving)
 
 
 def _in_time(candidates: Sequence[_Candidate], lacking: Amounts) -> Iterator[list[_Candidate]]:

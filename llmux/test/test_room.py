@@ -95,8 +95,8 @@ class PlaceTests(Case):
     """Where a model is woken."""
 
     def test_free(self) -> None:
-        """The first place with room for it is taken, before one where somebody has to go."""
-        self.make("a", {"gpu0": 20.0})
+        """The first place with room for it is taken, before one that costs nothing to make."""
+        self.make("a", {"gpu0": 20.0}, state=State.UNKNOWN)
         target = self.target({"gpu0": 20.0}, {"gpu1": 20.0}, {"ram": 1.0})
         plan = self.check(self.room().plan(target), "", needs={"gpu1": 20.0})
         self.assertEqual((plan.loss, plan.possible_at, plan.leaving), (0.0, 0.0, ()))
