@@ -128,6 +128,12 @@ class PlaceTests(Case):
         target.state = State.UNKNOWN
         self.check(self.room().plan(target), "")
 
+    def test_overdrawn(self) -> None:
+        """Of what it takes nothing of there may be too little."""
+        self.make("a", {"gpu0": 30.0})
+        target = self.target({"gpu0": 0.0, "gpu1": 1.0})
+        self.check(self.room().plan(target), "")
+
     def test_already_somewhere(self) -> None:
         """While it may be somewhere it can be woken only there."""
         self.make("a", {"gpu0": 20.0}, away=90.0)
@@ -301,6 +307,13 @@ class TimeTests(Case):
         self.check(self.room().plan(target), "c", needs={"gpu1": 20.0})
         c.sleep_backoff.until = NOW + 41.0
         self.check(self.room().plan(target), "a b", needs={"gpu0": 20.0})
+
+    def test_long_since(self) -> None:
+        """Whether somebody may go just now or long since makes no difference."""
+        self.a.awake_since = NOW - 60.0
+        self.make("c", {"gpu1": 12.0}, away=5.0)
+        target = self.target({"gpu1": 20.0}, {"gpu0": 12.0})
+        self.check(self.room().plan(target), "a")
 
     def test_asleep(self) -> None:
         """The cool-down of a model that has been put to sleep is over, but not its back-off."""
