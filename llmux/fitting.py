@@ -9,7 +9,7 @@ can make go: what is pinned, and what other models go on taking while they are a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
@@ -18,7 +18,7 @@ from llmux.readers import amounts, near_miss
 from llmux.schema import Section
 from llmux.settings import ModelConfig
 
-_MOST_WAYS = 10_000  # of placing what is pinned; each is tried
+_MOST_TRIES = 10_000  # of placing what is pinned, one model after the other
 
 Complain = Callable[[str, str, str], None]
 """Takes a complaint: the model's name, the key, and what is wrong."""
@@ -78,13 +78,11 @@ def fit(
     if not all(sound):
         return dict(models)
     pinned = [model for model in models.values() if model.pinned]
-    misfits: list[str] = []
-    for places in _ways(pinned):
-        placed = {**models, **{model.name: model for model in places}}
-        misfits = [name for name in placed if not _can_be_awake(name, placed, resources)]
-        if not misfits:
-            return placed
-    for name in misfits:
+    movable = {name: model for name, model in models.items() if not model.pinned}
+    for placed in _ways(pinned, movable, resources, iter(range(_MOST_TRIES))):
+        return {name: placed[name] for name in models}
+    at_first = {model.name: attrs.evolve(model, needs=model.needs[:1]) for model in pinned}
+    for name in _misfits({**models, **at_first}, resources):
         complain(name, "needs", _why_not(models[name], models.values(), resources))
     return dict(models)
 
@@ -97,10 +95,27 @@ def variables(resources: Iterable[str]) -> dict[str, str]:
     }
 
 
-def _ways(pinned: list[ModelConfig]) -> Iterator[list[ModelConfig]]:
-    """Give every way of placing what is pinned, the best first; only so many, if there are more."""
-    choices = [[attrs.evolve(m, needs=(needs,)) for needs in m.needs] for m in pinned]
-    return itertools.islice(map(list, itertools.product(*choices)), _MOST_WAYS)
+def _ways(
+    pinned: Sequence[ModelConfig],
+    placed: Mapping[str, ModelConfig],
+    resources: Amounts,
+    tries: Iterator[int],
+) -> Iterator[Mapping[str, ModelConfig]]:
+    """
+    Give every way of placing what is pinned beside which all models fit, the best first.
+
+    :param placed: the models that are not pinned, and those that are and have their place.
+    :param tries: comes to its end when no more is to be tried.
+    """
+    if next(tries, None) is None or any(_misfits(placed, resources)):
+        return  # what does not fit now will not fit beside more
+    if not pinned:
+        yield placed
+        return
+    first, *rest = pinned
+    for needs in first.needs:
+        with_it = {**placed, first.name: attrs.evolve(first, needs=(needs,))}
+        yield from _ways(rest, with_it, resources, tries)
 
 
 def _fits_alone(model: ModelConfig, resources: Amounts, complain: Complain) -> bool:
@@ -125,26 +140,26 @@ def _fits_alone(model: ModelConfig, resources: Amounts, complain: Complain) -> b
     return sound
 
 
-def _can_be_awake(name: str, models: Mapping[str, ModelConfig], resources: Amounts) -> bool:
-    room = minus(resources, _immovable(name, models.values()))
-    return any(fits(add(needs, models[name].asleep_needs), room) for needs in models[name].needs)
+def _misfits(models: Mapping[str, ModelConfig], resources: Amounts) -> Iterator[str]:
+    """Give the models that can never be awake, pinned ones being in the first of their places."""
+    lasting = {name: _lasting(model) for name, model in models.items()}
+    free = minus(resources, add(*lasting.values()))
+    for name, model in models.items():
+        room = add(free, lasting[name])
+        if not any(fits(add(needs, model.asleep_needs), room) for needs in model.needs):
+            yield name
 
 
-def _immovable(name: str, models: Iterable[ModelConfig]) -> Amounts:
-    """Sum up what nobody can make go for a model."""
-    held: Amounts = {}
-    for other in models:
-        if other.name != name:
-            if other.pinned:
-                held = add(held, other.needs[0], other.asleep_needs)
-            elif other.stop is None:
-                held = add(held, other.asleep_needs)
-    return held
+def _lasting(model: ModelConfig) -> Amounts:
+    """Say what nobody can make a model give back."""
+    if model.pinned:
+        return add(model.needs[0], model.asleep_needs)
+    return model.asleep_needs if model.stop is None else {}
 
 
 def _why_not(model: ModelConfig, models: Iterable[ModelConfig], resources: Amounts) -> str:
     others = [other for other in models if other.name != model.name]
-    held = _immovable(model.name, others)
+    held = add(*map(_lasting, others))
     pinned = [other.name for other in others if other.pinned]
     sleepers = [o.name for o in others if not o.pinned and o.stop is None and taken(o.asleep_needs)]
     reasons = [

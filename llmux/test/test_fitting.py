@@ -141,6 +141,29 @@ class FitTests(SynchronousTestCase):
         self.assertEqual(config.models["a"].needs, ({"gpu1": 8.0},))
         self.assertEqual(config.models["c"].needs, ({"gpu0": 4.0},))
 
+    def test_many_pinned_with_places(self) -> None:
+        """However many ways there are of placing what is pinned, one that is good is found."""
+        gpus = [f"gpu{number}" for number in range(6)]
+        places = "needs: [" + ", ".join(f"{{{gpu}: 10}}" for gpu in gpus) + "], pinned: true"
+        there_is = "resources: {" + ", ".join(f"{gpu}: 24" for gpu in gpus) + "}\n"
+        pinned = {f"m{number:02}": places for number in range(10)}
+        config = self.assert_fits(there_is + models(**pinned, big="needs: {gpu0: 20}"))
+        taken = [next(iter(model.needs[0])) for model in config.models.values()]
+        self.assertEqual(taken, [*(gpu for gpu in gpus[1:] for _ in "ab"), "gpu0"])
+        self.assertEqual(list(config.models), [*pinned, "big"])
+
+    def test_too_many_pinned_with_places(self) -> None:
+        """If there is none, that is said of those that do not fit beside the first places."""
+        text = TWO + models(
+            **dict.fromkeys("abc", "needs: [{gpu0: 20}, {gpu1: 20}], pinned: true"),
+            d="needs: {ram: 1}",
+        )
+        said = complaints(text)
+        self.assertEqual(
+            [line.split(":")[1] for line in said], [f" models.{n}.needs" for n in "abc"]
+        )
+        self.assertIn("which can take 40 of 24 gpu0", said[0])
+
     def test_sleepers(self) -> None:
         """What others keep while they sleep counts, unless they can be stopped."""
         text = TWO + models(
