@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 
 from txaio.tx import make_logger
@@ -15,8 +16,8 @@ from llmux.policy.fifo import FifoPolicy
 @implementer(ISwitchPolicy)
 class GuardedPolicy:
     """
-    Passes everything on to a policy.  Where that raises, the failure is logged, and a decision is
-    made by :class:`~llmux.policy.fifo.FifoPolicy`.
+    Passes everything on to a policy.  Where that raises, or gives what is no decision, the failure
+    is logged, and a decision is made by :class:`~llmux.policy.fifo.FifoPolicy`.
 
     :param policy: the policy that is not trusted.
     """
@@ -39,7 +40,9 @@ class GuardedPolicy:
     def decide(self, context: PolicyContext) -> PolicyDecision:
         """See :meth:`ISwitchPolicy.decide`."""
         try:
-            return self._policy.decide(context)
+            decision = self._policy.decide(context)
+            _check(decision)
+            return decision
         except Exception:
             self._log.failure("the policy failed to decide; fifo does")
             return self._fallback.decide(context)
@@ -79,3 +82,23 @@ class GuardedPolicy:
             observation()
         except Exception:
             self._log.failure("the policy failed to observe")
+
+
+def _check(decision: object) -> None:
+    """
+    Check what a policy of somebody else's says.
+
+    :raises TypeError: if it is no decision.
+    """
+    if not isinstance(decision, PolicyDecision):
+        raise TypeError(f"{decision!r} is no PolicyDecision")
+    if not isinstance(decision.target, str | None):
+        raise TypeError(f"target: {decision.target!r} is no model's name")
+    if not isinstance(decision.evict, tuple | None):
+        raise TypeError(f"evict: {decision.evict!r} is no tuple of names")
+    for name in decision.evict or ():
+        if not isinstance(name, str):
+            raise TypeError(f"evict: {name!r} is no model's name")
+    ask_at = decision.ask_at
+    if ask_at is not None and not (isinstance(ask_at, int | float) and not math.isnan(ask_at)):
+        raise TypeError(f"ask_at: {ask_at!r} is no time")

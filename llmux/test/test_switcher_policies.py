@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -129,6 +132,23 @@ class GuardTests(SynchronousTestCase):
         bench.exit()
         self.assertIsNotNone(client.lease)
         self.assertTrue(self.flushLoggedErrors(RuntimeError))
+
+    def test_no_decision(self) -> None:
+        """Where a policy says what is no decision, first come is first served, and it is logged."""
+        nonsense: list[Any] = [
+            None,
+            "b",
+            PolicyDecision(target=["b"]),  # type: ignore[arg-type]  # that is the point
+            PolicyDecision(target="b", evict=5),  # type: ignore[arg-type]  # likewise
+            PolicyDecision(target="b", evict=(["a"],)),  # type: ignore[arg-type]  # likewise
+            PolicyDecision(ask_at=math.nan),
+            PolicyDecision(ask_at="soon"),  # type: ignore[arg-type]  # likewise
+        ]
+        for said in nonsense:
+            bench = Bench(policy=ScriptedPolicy(lambda context, said=said: said))  # type: ignore[misc]  # mypy#15459
+            bench.request("b")
+            self.assertEqual(bench.hooks.names(), ["wake b"], said)
+            self.assertTrue(self.flushLoggedErrors(TypeError), said)
 
     def test_stubborn_policy(self) -> None:
         """No policy can have a switch made that nobody waits for, or waits for any more."""
