@@ -207,8 +207,9 @@ class Conductor:
     def _go_on(self, switch: Switch) -> None:
         """Drain on, change the target, call it off, or pass the point of no return."""
         now = self._clock.seconds()
-        if not self._is_timely(switch) or (switch.forced and not switch.wanted):
-            self._call_off(switch, UNWANTED)
+        pointless = self._pointless(switch)
+        if pointless is not None:
+            self._call_off(switch, pointless)
             return
         situation = self._outlook.situation()
         if switch.claims and situation != switch.situation:
@@ -235,18 +236,23 @@ class Conductor:
         elif all(self._health.leave_alone(model) for model in switch.leaving):
             self._commit(switch)  # else when what was asked about their health has ended
 
-    def _is_timely(self, switch: Switch) -> bool:
-        """Tell whether what led to a switch, beside its own models, is still so."""
-        if switch.reason in _OF_OTHERS and any(victim.stays for victim in switch.victims):
-            return False  # it was pinned meanwhile
+    def _pointless(self, switch: Switch) -> str | None:
+        """Say why what led to a switch is not so any more, if that is so."""
+        if switch.reason is not Reason.OPERATOR or switch.target is not None:
+            pinned = [victim.name for victim in switch.victims if victim.stays]
+            if pinned:  # meanwhile; only who orders that very model to sleep may still do that
+                return f"{', '.join(pinned)} is pinned by now"
         if switch.misplaced:
-            return False  # another configuration says that it takes something else
-        if switch.reason is Reason.START:
-            return self._outlook.crowded
-        if switch.reason is not Reason.IDLE or switch.target is None:
-            return True
-        others = (model for model in self._models.values() if model is not switch.target)
-        return not any(model.held or model.wanted for model in others)
+            return "the configuration says that it takes something else"
+        if switch.forced and not switch.wanted:
+            return UNWANTED
+        if switch.reason is Reason.START and not self._outlook.crowded:
+            return UNWANTED
+        if switch.reason is Reason.IDLE and switch.target is not None:
+            others = (model for model in self._models.values() if model is not switch.target)
+            if any(model.held or model.wanted for model in others):
+                return "there is something to be done again"
+        return None
 
     def _spare(self, switch: Switch, now: float) -> None:
         """Let those stay that need not go any more."""

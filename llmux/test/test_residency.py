@@ -370,7 +370,29 @@ class PinTests(SynchronousTestCase):
         self.bench.switcher.pin("a", True)
         self.assertEqual(self.bench.states()["a"], "awake")
         self.assertIsInstance(waiting.error, NoRoom)
+        (off,) = self.bench.events.named("switch_called_off")
+        self.assertEqual(off["reason"], "a is pinned by now")
         client.finish()
+
+    def test_pinned_while_it_drains_for_an_order(self) -> None:
+        """It stays, too, if an operator has ordered another model to be woken; the order fails."""
+        client = self.bench.request("a")
+        done = self.bench.switcher.order(Kind.WAKE, "b")
+        self.assertEqual(self.bench.states()["a"], "draining")
+        self.bench.switcher.pin("a", True)
+        self.assertEqual(self.bench.states()["a"], "awake")
+        failure = self.failureResultOf(done, OrderFailed)
+        self.assertIn("a is pinned by now", failure.getErrorMessage())
+        client.finish()
+
+    def test_pinned_while_it_is_ordered_to_sleep(self) -> None:
+        """An order that it goes to sleep is carried out though it is pinned meanwhile."""
+        client = self.bench.request("a")
+        done = self.bench.switcher.order(Kind.SLEEP, "a")
+        self.bench.switcher.pin("a", True)
+        client.finish()
+        end(self.bench, "a", Hook.SLEEP)
+        self.assertIn("a is asleep", self.successResultOf(done))
 
     def test_orders(self) -> None:
         """An operator can put a pinned model to sleep; for another one nobody can."""
