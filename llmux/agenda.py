@@ -175,8 +175,8 @@ class Agenda:
         if not self.crowded or self._outlook.switches:
             return
         plan = self._outlook.relief(now)
-        self.crowded = plan is not None
         if plan is None:
+            self.crowded = self._outlook.crowded  # those that stay now may have to go later
             return
         ready = [model for model in plan.leaving if now >= model.sleep_backoff.until]
         if ready:

@@ -317,6 +317,20 @@ class PlacementTests(SynchronousTestCase):
         bench.switcher.reconfigure(configs, bench.budget({"gpu": 10.0}))
         self.assertEqual(bench.hooks.names()[-1], "sleep a")
 
+    def test_less_than_what_is_pinned(self) -> None:
+        """What is too much and pinned goes when it is not pinned any more."""
+        models = [takes("a", {"gpu": 8.0}), takes("b", {"gpu": 8.0})]
+        bench = Bench(models, resources={"gpu": 16.0})
+        idle(bench, "a", "b")
+        for name in ("a", "b"):
+            bench.switcher.pin(name, True)
+        bench.switcher.reconfigure({m.name: m for m in models}, bench.budget({"gpu": 10.0}))
+        self.assertEqual(bench.hooks.names()[-1], "wake b", "nobody may go")
+        bench.switcher.pin("b", False)
+        self.assertEqual(bench.hooks.names()[-1], "sleep b")
+        end(bench, "b", Hook.SLEEP)
+        self.assertEqual(bench.switcher.used(), {"gpu": 8.0})
+
 
 class PinTests(SynchronousTestCase):
     def setUp(self) -> None:
