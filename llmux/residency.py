@@ -75,13 +75,7 @@ class Residency:
             model = self._models.get(self.preload[0])
             if model is not None and self._outlook.is_moving(model):
                 return None
-            untried = model is not None and not model.wake_backoff.failures
-            if (
-                model is not None
-                and untried
-                and not model.moving
-                and model.state is not State.AWAKE
-            ):
+            if model is not None and self._is_to_be_preloaded(model):
                 plan = self._outlook.plan(model, now)
                 if plan is not None and not plan.leaving:
                     del self.preload[0]
