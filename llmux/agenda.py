@@ -130,7 +130,7 @@ class Agenda:
             self.orders.remove(order)
             order.fulfil(f"{model.name} is awake")
         elif not outlook.can_ever_wake(model):
-            self._fail(order, f"there is no room for {model.name} {outlook.why_never()}")
+            self._fail(order, outlook.no_room(model.name))
         elif (plan := outlook.plan(model, now, off_limits=proposal.off_limits)) is not None:
             model.wake_backoff.reset()
             return Switch.to(model, plan, now, Reason.OPERATOR, forced=True, order=order)
@@ -199,7 +199,7 @@ class Agenda:
                 )
             elif not self._outlook.can_ever(needs):
                 del self.reservations[reservation.id]
-                reservation.end(f"there is no room any more {self._outlook.why_never()}")
+                reservation.end(self._outlook.no_room("it"))
             elif self._outlook.later_room(needs, now) is not None:
                 proposal.keep(taken(needs))
 

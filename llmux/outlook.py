@@ -161,12 +161,14 @@ class Outlook:
         """Name the models that stay whoever waits."""
         return [name for name, model in self._models.items() if model.stays]
 
-    def why_never(self) -> str:
-        """Say why there can be no room, in words that follow "there is no room"."""
-        pinned = self.staying()
-        if pinned:
-            return f"beside what is pinned: {', '.join(pinned)}"
-        return "even when all has gone that can go"
+    def no_room(self, what: str) -> str:
+        """Say in words for people why there can be no room for something."""
+        sleepers = [m.name for m in self._models.values() if not m.stays and taken(_lasting(m))]
+        found = {"pinned:": self.staying(), "asleep, and without a stop hook:": sleepers}
+        stays = [f"{how} {', '.join(names)}" for how, names in found.items() if names]
+        if not stays:
+            return f"there is no room for {what}: there is less than it takes"
+        return f"there is no room for {what} beside what is {'; '.join(stays)}"
 
     def suffices(self, switch: UnderWay) -> bool:
         """Tell whether there is room still for what a switch makes room for."""

@@ -70,7 +70,7 @@ class Reservations:
         _check_ttl(ttl)
         needs = self._all_there_is() if needs is None else self._checked(needs)
         if not self._outlook.can_ever(needs):
-            raise ReservationRefused(f"there is no room for this {self._outlook.why_never()}")
+            raise ReservationRefused(self._outlook.no_room("this"))
         reservation = Reservation(needs, ttl, note, self._clock.seconds())
         reservation.granted = Deferred(lambda _: self._withdraw(reservation))
         reservation.granted.addCallbacks(self._granted, self._in_vain, errbackArgs=(reservation,))
@@ -153,7 +153,7 @@ class Reservations:
         most = self._outlook.obtainable()
         needs = {name: most[name] for name in self._outlook.budget.capacity if most[name] > 0}
         if not needs:
-            raise ReservationRefused(f"there is no room {self._outlook.why_never()}")
+            raise ReservationRefused(self._outlook.no_room("anything"))
         return needs
 
     def _checked(self, needs: Amounts) -> Amounts:

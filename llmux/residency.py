@@ -86,6 +86,11 @@ class Residency:
             del self.preload[0]  # it is awake, could not be woken, or does not fit
         return None
 
+    def _is_to_be_preloaded(self, model: Model) -> bool:
+        """Tell whether a model is not awake, though it could be and nobody has tried it yet."""
+        untried = not model.wake_backoff.failures and model.state is not State.AWAKE
+        return untried and not model.moving
+
     def _let_sleep(self, now: float, proposal: Proposal) -> None:
         for name, model in self._models.items():
             secs = model.config.idle_sleep_secs

@@ -180,7 +180,7 @@ class ReservationTests(SynchronousTestCase):
         self.bench.wake("a")
         self.reserve({"gpu0": 20.0})
         self.bench.switcher.pin("a", True)
-        self.assertEqual(self.told, ["there is no room any more beside what is pinned: a"])
+        self.assertEqual(self.told, ["there is no room for it beside what is pinned: a"])
         self.assertEqual(self.ended(), self.told)
 
     def test_less_than_there_was(self) -> None:
@@ -190,7 +190,7 @@ class ReservationTests(SynchronousTestCase):
         configs = {name: model.config for name, model in self.bench.switcher.models.items()}
         self.bench.switcher.reconfigure(configs, Budget.of({"gpu0": 22.0, "gpu1": 24.0}))
         (told,) = self.told
-        self.assertIn("there is no room any more even when all has gone that can go", told)
+        self.assertIn("there is no room for it: there is less than it takes", told)
         self.assertEqual(self.ended(), self.told)
 
     def test_one_slot(self) -> None:

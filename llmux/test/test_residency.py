@@ -272,6 +272,17 @@ class SleeperTests(SynchronousTestCase):
         self.assertEqual(end(bench, "a", Hook.STOP).reason, Reason.CONFIG)
         self.assertEqual(list(bench.states()), ["b"])
 
+    def test_that_nobody_can_stop(self) -> None:
+        """An order to wake what does not fit beside sleepers that nobody can stop says so."""
+        models = [takes(n, {"gpu": 8.0}, asleep_needs={"ram": 30.0}) for n in ("a", "b")]
+        bench = Bench(models, resources={"gpu": 8.0, "ram": 50.0})
+        idle(bench, "a")
+        bench.switcher.order(Kind.SLEEP, "a")
+        end(bench, "a", Hook.SLEEP)
+        failure = self.failureResultOf(bench.switcher.order(Kind.WAKE, "b"), OrderFailed)
+        said = "no room for b beside what is asleep, and without a stop hook: a"
+        self.assertIn(said, failure.getErrorMessage())
+
 
 class PlacementTests(SynchronousTestCase):
     """Where models are, over restarts."""
