@@ -183,6 +183,19 @@ class ReservationTests(SynchronousTestCase):
         self.assertEqual(self.told, ["there is no room for it beside what is pinned: a"])
         self.assertEqual(self.ended(), self.told)
 
+    def test_comes_before_requests(self) -> None:
+        """A switch for a request that is in its way, and can be called off, is."""
+        self.bench = Bench([on("a", "gpu0"), on("rival", "gpu0")], resources={"gpu0": 24.0})
+        client = self.bench.wake("a")
+        self.bench.request("rival")
+        self.assertEqual(self.bench.states()["a"], "draining")
+        self.reserve({"gpu0": 20.0})
+        (off,) = self.bench.events.named("switch_called_off")
+        self.assertEqual(off["reason"], "a reservation comes first")
+        client.finish()
+        self.end("a")
+        self.assertEqual(self.told, ["held"])
+
     def test_less_than_there_was(self) -> None:
         """So it is if another configuration has less, whatever is pinned."""
         self.bench.wake("a")

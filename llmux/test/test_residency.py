@@ -283,6 +283,25 @@ class SleeperTests(SynchronousTestCase):
         said = "no room for b beside what is asleep, and without a stop hook: a"
         self.assertIn(said, failure.getErrorMessage())
 
+    def test_promised_to_a_cold_start(self) -> None:
+        """What a model will take from its start on is promised to it while others drain for it."""
+        models = [
+            takes(f"on {gpu}", {gpu: 20.0}, asleep_needs={"ram": 40.0}, stop="stop")
+            for gpu in TWO_GPUS
+        ]
+        bench = Bench(
+            [*models, takes("before", {"gpu0": 20.0})], resources={**TWO_GPUS, "ram": 60.0}
+        )
+        client = bench.request("before")
+        end(bench, "before")
+        bench.request("on gpu0")
+        self.assertEqual(bench.states()["before"], "draining")
+        bench.request("on gpu1")
+        self.assertEqual(bench.hooks.names(), ["wake before"], "there is ram for one of them")
+        client.finish()
+        end(bench, "before", Hook.SLEEP)
+        self.assertEqual(bench.hooks.names()[-1], "wake on gpu0")
+
 
 class PlacementTests(SynchronousTestCase):
     """Where models are, over restarts."""
@@ -467,6 +486,16 @@ class QuietTests(SynchronousTestCase):
         bench.wake("a").finish()
         bench.clock.advance(5)
         self.assertEqual(bench.hooks.names(), ["wake a", "sleep a"])
+
+    def test_idle_in_its_cool_down(self) -> None:
+        """It does not go to sleep for being idle before its cool-down is over."""
+        models = [takes("a", {"gpu": 8.0}, idle_sleep_secs=10.0, min_active_secs=100.0)]
+        bench = Bench(models, resources={"gpu": 8.0})
+        idle(bench, "a")
+        bench.clock.advance(50)
+        self.assertEqual(bench.states()["a"], "awake")
+        bench.clock.advance(60)
+        self.assertEqual(bench.states()["a"], "sleeping")
 
     def test_pinned_models_do_not_idle(self) -> None:
         """A pinned model stays, however long nobody asks."""
