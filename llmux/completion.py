@@ -101,8 +101,9 @@ class Completion:
             return "the configuration has it no longer"
         if switch.misplaced:
             return "the configuration says that it takes something else"
-        left = any(model.state is State.ASLEEP for model in switch.stops)
-        if not switch.wanted and (left or not switch.victims):
+        if any(model.state is State.ASLEEP for model in switch.stops):
+            return UNWANTED  # when it was to be stopped; whoever has come since gets a new switch
+        if not switch.wanted and not switch.victims:
             return UNWANTED
         if switch.claims and not self._outlook.suffices(switch):
             return "there is less room than there was"
