@@ -40,6 +40,7 @@ class ModelRecord:
         file has it no longer; see :meth:`llmux.config.ModelConfig.as_json`.
     :param placement: where it is, or was last; see :meth:`llmux.budget.Placement.as_json`.
     :param pin: whether an operator wants it to stay, or to be able to go; ``None``: neither.
+    :param kept: what it keeps if it is asleep, by resource.
     """
 
     state: str
@@ -48,12 +49,14 @@ class ModelRecord:
     config: Mapping[str, object] = attrs.Factory(dict)
     placement: Mapping[str, object] | None = None
     pin: bool | None = None
+    kept: Mapping[str, float] = attrs.Factory(dict)
 
     @property
     def takes_something(self) -> bool:
         """Whether it holds something that it can be made to give back."""
         if self.state == State.ASLEEP.value:
-            return bool(self.config.get("asleep_needs") and self.config.get("stop"))
+            keeps = self.kept or self.config.get("asleep_needs")
+            return bool(keeps and self.config.get("stop"))
         return self.state != State.STOPPED.value
 
 
@@ -279,15 +282,20 @@ def _record(found: Mapping[str, object]) -> ModelRecord:
         config=_mapping(found.get("config", {})),
         placement=None if placement is None else _mapping(placement),
         pin=pin,
+        kept=_amounts(found.get("kept", {})),
     )
 
 
 def _reservation(found: Mapping[str, object]) -> ReservationRecord:
     return ReservationRecord(
-        needs=Placement.from_json({"needs": found["needs"], "known": True}).needs,
+        needs=_amounts(found["needs"]),
         ttl=_seconds(found["ttl"]),
         note=_text(found.get("note", "")),
     )
+
+
+def _amounts(found: object) -> Mapping[str, float]:
+    return Placement.from_json({"needs": found, "known": True}).needs
 
 
 def _leftover(found: Mapping[str, object]) -> Leftover:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from llmux.amounts import Amounts, add
+from llmux.amounts import Amounts, add, highest
 from llmux.backoff import BackOff
 from llmux.budget import Placement
 from llmux.config import ModelConfig
@@ -112,6 +112,7 @@ class Model:
         somebody does.
     :ivar to_be_killed: whether an operator wants it to be ended by all means.
     :ivar placement: where it is, or was last; ``None`` if that does not matter any more.
+    :ivar kept: what it keeps while it sleeps, by the configuration with which it went to sleep.
     :ivar pin: what an operator wants: that it stays, or that it need not; ``None``: what the
         configuration says.
     :ivar shared: where requests wait that it can serve as well as other models.
@@ -139,6 +140,7 @@ class Model:
     idle_since: float = 0.0
     to_be_killed: bool = False
     placement: Placement | None = None
+    kept: Amounts = attrs.Factory(dict)
     pin: bool | None = None
     shared: tuple[SharedRoom[Model], ...] = ()
 
@@ -175,7 +177,7 @@ class Model:
     def gone(self) -> bool:
         """Whether nothing is left that could be taken from it: it is asleep as deeply as can be."""
         if self.state is State.ASLEEP:
-            return not self.config.asleep_needs or self.config.stop is None
+            return not self.keeps or self.config.stop is None
         return self.state is State.STOPPED
 
     @property
@@ -203,11 +205,16 @@ class Model:
     @property
     def holds(self) -> Amounts:
         """What it takes of the resources."""
+        return add(self.place.needs, self.keeps) if self.state.holds else self.keeps
+
+    @property
+    def keeps(self) -> Amounts:
+        """What it takes of that whether it is asleep or not, until it is stopped."""
         if self.state is State.STOPPED:
             return {}
-        if self.state is State.ASLEEP:
-            return self.config.asleep_needs
-        return add(self.place.needs, self.config.asleep_needs)
+        if self.state is State.ASLEEP and self.kept:
+            return highest(self.config.asleep_needs, self.kept)
+        return self.config.asleep_needs
 
     @property
     def place(self) -> Placement:
@@ -298,6 +305,7 @@ class Model:
         self.revoked_at = None
         if not state.holds and self.placement is not None and not self.placement.known:
             self.placement = None  # it has slept once: the next time it is known where it is
+        self.kept = self.config.asleep_needs if state is State.ASLEEP else {}
         self.state = state
         self.since = now
 

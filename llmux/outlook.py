@@ -290,8 +290,7 @@ class Outlook:
 
 def _lasting(model: Model) -> Amounts:
     """Say what a model goes on taking although it has to go."""
-    asleep = model.state is not State.STOPPED and model.config.stop is None
-    return model.config.asleep_needs if asleep else {}
+    return model.keeps if model.config.stop is None else {}
 
 
 def _ranked(standings: list[Standing]) -> list[Standing]:

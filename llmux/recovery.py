@@ -89,10 +89,13 @@ class Recovery:
             model.health.agreed = model.config.alive
         held = record is not None and record.state not in AT_REST
         if alive is False and not held:
-            slept = record is not None and record.state == State.ASLEEP.value
-            if slept and model.state is State.STOPPED:  # it may be asleep though not alive
-                model.enter(State.ASLEEP, self._hooks.clock.seconds())
+            if record is not None and record.state == State.ASLEEP.value:
+                if model.state is State.STOPPED:  # it may be asleep though not alive
+                    model.enter(State.ASLEEP, self._hooks.clock.seconds())
+                model.kept = record.kept
             return
+        if not held and (record is None or not record.kept):
+            model.placement = None  # somebody else has started it, wherever that was
         now = self._hooks.clock.seconds()
         why = "its alive hook agrees" if alive else "its alive hook says nothing"
         if record is not None and held and not alive:
@@ -128,6 +131,7 @@ def record_of(model: Model) -> ModelRecord:
         config=model.config.as_json(),
         placement=None if model.placement is None else model.placement.as_json(),
         pin=model.pin,
+        kept=dict(model.kept),
     )
 
 

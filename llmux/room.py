@@ -33,10 +33,8 @@ class Standing:
     @classmethod
     def of(cls, model: Model) -> Standing:
         """Say what a model holds now."""
-        state = model.state
-        awake = state.holds
-        asleep = {} if state is State.STOPPED else model.config.asleep_needs
-        return cls(model, awake, model.place.needs if awake else {}, asleep)
+        awake = model.state.holds
+        return cls(model, awake, model.place.needs if awake else {}, model.keeps)
 
     @property
     def holds(self) -> Amounts:

@@ -146,6 +146,7 @@ def _needs(world: World, choices: Choices) -> str:
     name = choices.choice(tuple(world.told))
     if not change(world.terrain, name, choices):
         return f"{name} takes what it took"
+    world.resized = True
     world.reload("".join(world.told), 1)
     return f"{name} takes {world.terrain.settings[name]['needs']}"
 

@@ -123,13 +123,13 @@ def make_machine(choices: Choices) -> Terrain:
 
 def change(terrain: Terrain, name: str, choices: Choices) -> bool:
     """
-    Have a model take something else, and perhaps be pinned; what it keeps asleep stays.
+    Have a model take something else, awake and asleep, and perhaps be pinned.
 
     :returns: whether it does: not where others could not be woken beside it any more.
     """
     settings = terrain.settings[name]
-    fresh = _residency(choices, terrain.capacity)
-    changed = {**settings, "needs": fresh["needs"], "pinned": fresh["pinned"]}
+    changed = {**settings, "asleep_needs": {}, "stop": None}
+    changed.update(_residency(choices, terrain.capacity))
     complaints: list[tuple[str, str, str]] = []
     models = {each: model_config(each, **terrain.settings[each]) for each in terrain.settings}
     models[name] = model_config(name, **changed)

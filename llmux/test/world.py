@@ -601,6 +601,11 @@ class World:
     def _configured(self, hooks: WorldHooks, config: ModelConfig) -> None:
         if hooks is self.hooks:
             self.configs[config.name] = config
+            model = self.switcher.models[config.name]
+            if config.name in self.resting and model.state not in (State.ASLEEP, State.STOPPED):
+                self.resting[config.name] = (
+                    config.asleep_needs
+                )  # it is yet to go to sleep with that
 
     def _forgotten(self, hooks: WorldHooks, name: str) -> None:
         if hooks is self.hooks:
