@@ -236,8 +236,7 @@ class Admission:
             self.shared[name] = shared
             shared.members = tuple(self.models[member] for member in members)
             shared.failed.intersection_update(shared.members)
-            if shared.coming not in shared.members:
-                shared.coming = None
+            shared.on_their_way = [m for m in shared.on_their_way if m in shared.members]
             timeouts = [
                 timeout
                 for member in shared.members

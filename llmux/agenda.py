@@ -213,6 +213,8 @@ class Agenda:
             if plan is None and self._outlook.later_plan(model, now) is not None:
                 self.bring_back.append(model)  # when what is under way has ended
                 proposal.keep(places_of(model))
+            elif plan is not None and any(each.wanted for each in plan.leaving):
+                continue  # somebody else came first; whose turn it is, the policy says
             elif plan is not None and now >= max(model.wake_backoff.until, plan.possible_at):
                 self.bring_back += leavers[number + 1 :]
                 yield Switch.to(model, plan, now, forced=True)

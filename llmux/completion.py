@@ -80,6 +80,8 @@ class Completion:
         self._log.failure("a switch failed in a way that nobody foresaw", failure=failure)
         now = self._clock.seconds()
         for model in switch.models:
+            if model.state is State.DRAINING:
+                model.enter(State.AWAKE, now)
             if model.state is State.WAKING:
                 model.enter(State.SLEEPING, now)
             if model.state is State.SLEEPING:

@@ -114,6 +114,7 @@ class Conductor:
         self._alarm = Alarm(clock, self.consider)
         self._considering = False
         self._changed = False
+        self._off_limits: frozenset[str] = frozenset()  # what was kept for others when last looked
 
     def consider(self) -> None:
         """Take steps until nothing is left to be done now."""
@@ -185,6 +186,7 @@ class Conductor:
             proposal.switch = self._deliberation.next(now, proposal)
         if proposal.switch is None:
             self._residency.next(now, proposal)
+        self._off_limits = proposal.off_limits
         if proposal.switch is None:
             self._alarm.note(proposal.due_at)
             return
@@ -222,7 +224,7 @@ class Conductor:
         if not switch.forced:
             drained = switch.drained(now)
             phase = Phase.COMMITTING if drained else Phase.DRAINING
-            decision = self._deliberation.about(switch, phase, now)
+            decision = self._deliberation.about(switch, phase, now, self._off_limits)
             switch.forced = decision.forced
             if switch.target is None or decision.target != switch.target.name or not switch.wanted:
                 self._change(switch, decision, now)
@@ -256,9 +258,10 @@ class Conductor:
 
     def _spare(self, switch: Switch, now: float) -> None:
         """Let those stay that need not go any more."""
-        for victim in self._outlook.needless(switch, switch.leaving):
+        spared, asleep = self._outlook.needless(switch)
+        switch.stops = tuple(each for each in switch.stops if each not in (*spared, *asleep))
+        for victim in spared:
             switch.victims = tuple(each for each in switch.victims if each is not victim)
-            switch.stops = tuple(each for each in switch.stops if each is not victim)
             self._stay(victim, now)
             self._events.model_spared(victim.name, switch.goal)
 
@@ -270,7 +273,9 @@ class Conductor:
 
     def _change(self, switch: Switch, decision: PolicyDecision, now: float) -> None:
         """Take another target, if the same models have to go for it; else begin anew."""
-        other = None if self.holding else self._deliberation.instead(switch, decision, now)
+        other = None
+        if not self.holding:
+            other = self._deliberation.instead(switch, decision, now, self._off_limits)
         if other is None or switch.target is None:
             self._call_off(switch, "the policy changed its mind" if switch.wanted else UNWANTED)
             return

@@ -89,24 +89,33 @@ class Deliberation:
             if plan is not None or self._outlook.later_plan(target, now) is not None:
                 proposal.keep(places_of(target))
 
-    def about(self, switch: Switch, phase: Phase, now: float) -> PolicyDecision:
-        """Ask about a switch that is under way."""
+    def about(
+        self, switch: Switch, phase: Phase, now: float, off_limits: frozenset[str]
+    ) -> PolicyDecision:
+        """
+        Ask about a switch that is under way.
+
+        :param off_limits: resources that are kept for others, but for those that it has already.
+        """
         target = None if switch.target is None else switch.target.name
-        context = self._outlook.context(now, phase, self._costs, switch, target)
+        kept = off_limits - switch.touches
+        context = self._outlook.context(now, phase, self._costs, switch, target, (), kept)
         return self._policy.decide(context)
 
     def instead(
-        self, switch: Switch, decision: PolicyDecision, now: float
+        self, switch: Switch, decision: PolicyDecision, now: float, off_limits: frozenset[str]
     ) -> tuple[Model, Plan] | None:
         """
         Give another target for a switch, if the same models have to go for it.
 
         :param decision: names it.
+        :param off_limits: see :meth:`about`.
         """
         target = self._models.get(decision.target or "")
         if target is None or not self.is_waited_for(target):  # or only for its places
             return None
-        plan = self._outlook.plan(target, now, decision.evict, beside=switch)
+        kept = off_limits - switch.touches
+        plan = self._outlook.plan(target, now, decision.evict, switch, kept)
         if plan is None or not could_replace(switch, target, plan, now):
             return None
         return target, plan

@@ -274,13 +274,13 @@ class Model:
     def comes(self) -> None:
         """Let those who would take any of several models wait for this one: it is on its way."""
         for shared in self.shared:
-            shared.coming = shared.coming or self
+            shared.on_their_way.append(self)
 
     def comes_no_more(self) -> None:
         """Let them wait for any of them again: it is there, or does not come."""
         for shared in self.shared:
-            if shared.coming is self:
-                shared.coming = None
+            if self in shared.on_their_way:
+                shared.on_their_way.remove(self)
 
     def enter(self, state: State, now: float) -> None:
         """

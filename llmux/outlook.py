@@ -6,7 +6,7 @@ This is what a policy sees, and what guards the rules that no policy can break.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import attrs
 
@@ -176,16 +176,27 @@ class Outlook:
         after = {name: amount for name, amount in switch.after.items() if name in wanted}
         return fits(after, self._beside(switch))
 
-    def needless(self, switch: UnderWay, leaving: Iterable[Model]) -> list[Model]:
-        """Give the models that need not go for a switch any more, for there is room without it."""
+    def needless(self, switch: UnderWay) -> tuple[list[Model], list[Model]]:
+        """
+        Give the models that need not go for a switch any more, for there is room without it.
+
+        :returns: those that may stay as they are, and those that have to sleep, but need not be
+            stopped.
+        """
         room = minus(self._beside(switch), switch.after)
-        spared = []
-        for model in leaving:
-            kept = minus(Standing.of(model).holds, switch.later(model).holds)
-            if fits(kept, room):
-                room = minus(room, kept)
-                spared.append(model)
-        return spared
+        spared: list[Model] = []
+        asleep: list[Model] = []
+        for model in (*switch.victims, *(m for m in switch.stops if m not in switch.victims)):
+            now, later = Standing.of(model), switch.later(model)
+            ways: list[tuple[list[Model], Amounts]] = [(spared, minus(now.holds, later.holds))]
+            if model in switch.victims and model in switch.stops:
+                ways.append((asleep, model.keeps))
+            for better_off, kept in ways:
+                if fits(kept, room):
+                    room = minus(room, kept)
+                    better_off.append(model)
+                    break
+        return spared, asleep
 
     def situation(self) -> object:
         """Give what is equal for as long as nobody holds anything else than before."""

@@ -46,7 +46,7 @@ class SharedRoom(Generic[_Member]):
     :param room: who waits.
     :param clock: tells when a model may be tried again that could not be woken.
     :ivar members: the models, the one that is liked best first.
-    :ivar coming: the one of them to which a switch is under way, if one is.
+    :ivar on_their_way: those of them to which switches are under way, in the order of these.
     :ivar failed: those that were tried in vain for those who wait now.
     """
 
@@ -54,7 +54,7 @@ class SharedRoom(Generic[_Member]):
     room: WaitingRoom
     _clock: IReactorTime
     members: tuple[_Member, ...] = ()
-    coming: _Member | None = None
+    on_their_way: list[_Member] = attrs.Factory(list)
     failed: set[_Member] = attrs.Factory(set)
 
     def counts_for(self, model: _Member) -> bool:
@@ -65,6 +65,11 @@ class SharedRoom(Generic[_Member]):
             return self.coming is model
         awake = [each for each in self.members if each.serves and each not in self.failed]
         return model in awake if awake else True
+
+    @property
+    def coming(self) -> _Member | None:
+        """The one of them for which those wait who wait here, if any is on its way."""
+        return next(iter(self.on_their_way), None)
 
     def rank(self, model: _Member) -> int:
         """Say how many of the models are liked better than this one."""

@@ -603,9 +603,7 @@ class World:
             self.configs[config.name] = config
             model = self.switcher.models[config.name]
             if config.name in self.resting and model.state not in (State.ASLEEP, State.STOPPED):
-                self.resting[config.name] = (
-                    config.asleep_needs
-                )  # it is yet to go to sleep with that
+                self.resting[config.name] = config.asleep_needs  # with which it is yet to sleep
 
     def _forgotten(self, hooks: WorldHooks, name: str) -> None:
         if hooks is self.hooks:
