@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
+from llmux.budget import Budget
 from llmux.config import ModelConfig
 from llmux.errors import NoRoom
 from llmux.fitting import fit
@@ -217,6 +218,58 @@ class SleeperTests(SynchronousTestCase):
         end(bench, "a", Hook.SLEEP)
         end(bench, "b")
         self.assertEqual(bench.hooks.names(), ["wake a", "sleep a", "wake b"])
+
+    def test_wanted_again_when_it_was_not_stopped(self) -> None:
+        """What was not stopped because nobody waited counts for whoever comes while others go."""
+        models = [
+            takes("a", {"gpu": 10.0}, asleep_needs={"ram": 5.0}, stop="stop a"),
+            takes("b", {"gpu": 10.0}),
+            takes("c", {"gpu": 20.0, "ram": 8.0}),
+        ]
+        bench = Bench(models, resources={"gpu": 20.0, "ram": 8.0})
+        bench.hooks.stops |= {"a"}
+        idle(bench, "a", "b")
+        first = bench.request("c")
+        self.assertEqual(bench.hooks.names()[-2:], ["sleep a", "sleep b"])
+        first.waiting.cancel()
+        end(bench, "a", Hook.SLEEP)
+        bench.request("c")
+        end(bench, "b", Hook.SLEEP)
+        self.assertEqual(bench.hooks.names()[-1], "stop a")
+        end(bench, "a", Hook.STOP)
+        self.assertEqual(bench.hooks.names()[-1], "wake c")
+
+    def test_need_only_sleep(self) -> None:
+        """When host memory appears meanwhile nobody is stopped who has to sleep all the same."""
+        bench = self.make()
+        client = bench.wake("a")
+        bench.request("b")
+        self.assertEqual([m.name for m in bench.switcher.switches[0].stops], ["a"])
+        configs = {name: model.config for name, model in bench.switcher.models.items()}
+        bench.switcher.reconfigure(configs, Budget.of({"gpu": 24.0, "ram": 80.0}))
+        client.finish()
+        end(bench, "a", Hook.SLEEP)
+        self.assertEqual(bench.hooks.names()[-1], "wake b")
+        self.assertEqual(bench.states()["a"], "asleep")
+
+    def test_kept_whatever_the_file_says_since(self) -> None:
+        """What has gone to sleep with much keeps that until it is stopped, or woken."""
+        bench = self.make()
+        idle(bench, "a")
+        bench.switcher.order(Kind.SLEEP, "a")
+        end(bench, "a", Hook.SLEEP)
+        configs = {name: model.config for name, model in bench.switcher.models.items()}
+        configs["a"] = attrs.evolve(configs["a"], asleep_needs={})
+        bench.switcher.reconfigure(configs)
+        self.assertEqual(bench.switcher.used()["ram"], 40.0)
+        records = bench.switcher.records()
+        bench.request("b")
+        self.assertEqual(bench.hooks.names()[-1], "stop a")
+        end(bench, "a", Hook.STOP)
+        self.assertEqual(bench.switcher.used()["ram"], 40.0)  # those of b
+        again = Bench(list(configs.values()), resources={"gpu": 24.0, "ram": 50.0})
+        again.switcher.start(Memory(models=records))
+        self.assertEqual(again.switcher.used(), {"gpu": 0.0, "ram": 40.0})
 
     def test_stop_that_fails(self) -> None:
         """Memory is not promised twice: whom there is no room for is not woken."""
@@ -582,6 +635,21 @@ class AnyOfSeveralTests(SynchronousTestCase):
         self.assertEqual(bench.hooks.names(), ["wake a", "wake b"])
         end(bench, "b")
         self.assertIsNotNone(own.lease)
+
+    def test_two_on_their_way(self) -> None:
+        """When the first of two that are on their way does not come, no third one is woken."""
+        gpus = {"gpu0": 24.0, "gpu1": 24.0, "gpu2": 24.0}
+        models = [takes(name, {gpu: 20.0}) for name, gpu in zip("abc", gpus, strict=True)]
+        bench = Bench(models, resources=gpus, shared={"fast": ("a", "b", "c")})
+        client = bench.request("fast")
+        bench.request("b")
+        self.assertEqual(bench.hooks.names(), ["wake a", "wake b"])
+        end(bench, "a", code=1)
+        end(bench, "a", Hook.SLEEP)
+        self.assertEqual(bench.hooks.names()[-1], "sleep a")
+        end(bench, "b")
+        assert client.lease is not None
+        self.assertEqual(client.lease.model, "b")
 
     def test_passed_over(self) -> None:
         """One that cannot be woken is passed over; only when none is left they are refused."""
