@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from llmux.amounts import Amounts, covers, shown
+from llmux.amounts import Amounts, covers, shown, taken
 from llmux.budget import SLOT
 from llmux.conductor import Conductor
 from llmux.events import Events
@@ -78,7 +78,7 @@ class Reservations:
         self._events.reservation_asked(reservation.id, dict(needs), note)
         with self._conductor.paused():
             self._conductor.interrupt(
-                "a reservation comes first", lambda switch: bool(switch.touches & needs.keys())
+                "a reservation comes first", lambda switch: bool(switch.touches & taken(needs))
             )
         return reservation
 
