@@ -29,6 +29,7 @@ class Scale:
     :param body: bytes of each.
     :param answer: bytes of the answer that nobody takes.
     :param choices: how often somebody to evict is chosen among each number of candidates.
+    :param decisions: how often each policy decides with each number of waiters.
     """
 
     rounds: int
@@ -42,6 +43,7 @@ class Scale:
     body: int
     answer: int
     choices: int
+    decisions: int
 
 
 FULL = Scale(
@@ -56,6 +58,7 @@ FULL = Scale(
     body=20 * MEGABYTE,
     answer=200 * MEGABYTE,
     choices=500,
+    decisions=2000,
 )
 QUICK = Scale(
     rounds=1,
@@ -69,6 +72,7 @@ QUICK = Scale(
     body=2 * MEGABYTE,
     answer=50 * MEGABYTE,
     choices=5,
+    decisions=20,
 )
 
 

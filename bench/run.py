@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.contenders import Contender, Proxy, contenders
+from bench.decisions import DECISIONS
 from bench.eviction import EVICTION
 from bench.figures import FULL, QUICK, Bench, Case, Samples
 from bench.helpers import HERE, backend, compile_helpers
@@ -29,7 +30,8 @@ from bench.waiters import WAITERS
 
 # The waiting bodies come last: what they leave for the disk to do takes its time.
 CASES = (
-    SMALL, LATENCY, EVENTS, BEGIN, UPLOAD, WAITERS, RACE, EVICTION, IDLE, STALLED, BODIES,
+    SMALL, LATENCY, EVENTS, BEGIN, UPLOAD, WAITERS, RACE, EVICTION, DECISIONS,
+    IDLE, STALLED, BODIES,
 )  # fmt: skip
 NAMES = tuple(dict.fromkeys(case.name for case in CASES))
 

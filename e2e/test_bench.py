@@ -94,6 +94,19 @@ def test_choosing_whom_to_evict(tmp_path: Path) -> None:
     assert medians["eviction_64"]["straight"] is None
 
 
+def test_decisions(tmp_path: Path) -> None:
+    """What a decision of each policy costs is in the table, however many wait."""
+    bench = run_bench(tmp_path, "--only", "decisions")
+    printed, said = bench.communicate(timeout=4 * WAIT)
+    assert bench.returncode == 0, said + printed
+    (results,) = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    medians = {figure["key"]: figure["median"]["llmux"] for figure in results["figures"]}
+    for waiters in (10, 1000, 10_000):
+        assert medians[f"decision_fifo_{waiters}"] > 0
+    times = medians["decision_fifo_10000"] / medians["decision_fifo_10"]
+    assert medians["decision_fifo_10000_times"] == pytest.approx(times)
+
+
 def test_interrupt(tmp_path: Path) -> None:
     """Ctrl-C ends the benchmark and every process that it has started."""
     bench = run_bench(tmp_path, "--only", "latency")
