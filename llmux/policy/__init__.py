@@ -1,6 +1,7 @@
 """Who gets the GPU next: the contract between the switcher and a policy, and the policies."""
 
 from llmux.policy.contract import (
+    BATCH,
     INTERACTIVE,
     ISwitchPolicy,
     ModelView,
@@ -12,6 +13,7 @@ from llmux.policy.contract import (
 from llmux.policy.fifo import FifoPolicy
 
 __all__ = [
+    "BATCH",
     "INTERACTIVE",
     "POLICIES",
     "FifoPolicy",

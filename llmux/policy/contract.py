@@ -23,6 +23,9 @@ from llmux.states import State
 INTERACTIVE = "interactive"
 """The class of every request that is not said to be of another."""
 
+BATCH = "batch"
+"""The class of requests that nobody sits and waits for."""
+
 
 class Phase(enum.Enum):
     """At what moment a policy is asked."""
@@ -78,6 +81,7 @@ class ModelView:
         cannot be woken now, for a switch to it is under way, or one that is in its way, or what
         there is has been promised to others; or, where a switch is asked about, it could not take
         its target's place, for others would have to go.  Naming it is of no use then.
+    :param batch_leases: how many of the requests in flight are of the class :data:`BATCH`.
     """
 
     state: State
@@ -86,6 +90,7 @@ class ModelView:
     awake_since: float
     not_before: float
     evicts: tuple[str, ...] | None
+    batch_leases: int = 0
 
 
 @attrs.frozen
