@@ -21,6 +21,7 @@ from llmux.metrics import Metrics
 from llmux.policy.contract import ISwitchPolicy
 from llmux.sharing import SharedRoom
 from llmux.states import SERVING, State
+from llmux.timeline import Timeline
 from llmux.waiting import Waiter, WaitingRoom
 
 
@@ -34,6 +35,7 @@ class Admission:
     :param metrics: counts them.
     :param events: logs who waited too long.
     :param costs: learns how long requests take.
+    :param timeline: keeps who waited, and what models did.
     :param changed: called after a request has left the queue by itself, or ended.
     :param refused: called with a model at which nobody listens.
     :param estimate: gives the seconds after which a request for a model would be served.
@@ -50,6 +52,7 @@ class Admission:
         metrics: Metrics,
         events: Events,
         costs: SwitchCosts,
+        timeline: Timeline,
         changed: Callable[[], None],
         refused: Callable[[Model], None],
         estimate: Callable[[str], int],
@@ -59,6 +62,7 @@ class Admission:
         self._metrics = metrics
         self._events = events
         self._costs = costs
+        self._timeline = timeline
         self._changed = changed
         self._refused = refused
         self._estimate = estimate
@@ -219,7 +223,11 @@ class Admission:
             self._clock, config.request_timeout_secs, left, lambda: self._estimate(model.name)
         )
         state = State.STOPPED if config.asleep_needs else State.ASLEEP
-        model = Model(config=config, waiting=room, since=now, idle_since=now, state=state)
+        entered = self._timeline.entered
+        entered(config.name, state)
+        model = Model(
+            config=config, waiting=room, since=now, idle_since=now, state=state, entered=entered
+        )
         return model
 
     def share(self, names: Mapping[str, tuple[str, ...]]) -> None:
@@ -259,10 +267,12 @@ class Admission:
     def _queued(self, name: str) -> None:
         self.waiting += 1
         self._metrics.request_queued(name)
+        self._timeline.waiting(name, +1)
 
     def _dequeued(self, name: str) -> None:
         self.waiting -= 1
         self._metrics.request_dequeued(name)
+        self._timeline.waiting(name, -1)
 
     def _released(self, model: Model, lease: Lease, outcome: Outcome) -> None:
         """Take a lease back, and learn from what became of its request."""

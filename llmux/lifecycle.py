@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import attrs
 
@@ -18,6 +18,7 @@ from llmux.lease import Lease, Revocation
 from llmux.policy.contract import WaitingView
 from llmux.sharing import SharedRoom
 from llmux.states import SERVING, TRANSITIONS, State
+from llmux.vitals import Health
 from llmux.waiting import WaitingRoom, merged
 
 PROOF_SECS = 60.0
@@ -41,42 +42,6 @@ class HookReport:
     reason: Reason
     began: float
     result: HookResult | None = None
-
-
-@attrs.define
-class Health:
-    """
-    What is known of a model's health.
-
-    :ivar agreed: the text of the ``alive`` hook that has agreed at least once.  Another text, or
-        one that never has, may be a mistake, and is not believed when it says that the model is
-        dead.
-    :ivar doubted: the text of the ``alive`` hook that has not agreed after a wake.
-    :ivar failures: how often ``alive`` has failed in a row while the model was awake.
-    :ivar heard_at: when bytes of an answer that has ended last came from it, in the clock's
-        seconds.
-    :ivar wakes: how often it was woken.
-    :ivar falls: how often in a row it was down before it had shown that it is healthy.
-    :ivar served: whether it has answered a request since it was woken.
-    :ivar suspect: whether a request found that nobody listens, and it is being looked at.
-    :ivar down: whether it is known not to serve; it is cleaned up after next.
-    """
-
-    agreed: str | None = None
-    doubted: str | None = None
-    failures: int = 0
-    heard_at: float = -sys.float_info.max
-    wakes: int = 0
-    falls: int = 0
-    served: bool = False
-    suspect: bool = False
-    down: bool = False
-
-    def begin(self) -> None:
-        """Forget what was so before the model was woken."""
-        self.wakes += 1
-        self.failures = 0
-        self.served = self.suspect = self.down = False
 
 
 @attrs.define(eq=False)
@@ -115,6 +80,7 @@ class Model:
     :ivar kept: what it keeps while it sleeps, by the configuration with which it went to sleep.
     :ivar pin: what an operator wants: that it stays, or that it need not; ``None``: what the
         configuration says.
+    :ivar entered: called with its name and its state whenever it has entered one.
     :ivar shared: where requests wait that it can serve as well as other models.
     """
 
@@ -143,6 +109,7 @@ class Model:
     kept: Amounts = attrs.Factory(dict)
     pin: bool | None = None
     shared: tuple[SharedRoom[Model], ...] = ()
+    entered: Callable[[str, State], None] = lambda name, state: None
 
     @property
     def name(self) -> str:
@@ -308,6 +275,7 @@ class Model:
         self.kept = self.config.asleep_needs if state is State.ASLEEP else {}
         self.state = state
         self.since = now
+        self.entered(self.name, state)
 
     def heard_at(self) -> float:
         """Say when bytes of any answer last came from it, in the clock's seconds."""

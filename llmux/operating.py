@@ -131,6 +131,10 @@ class Operator:
         """See :meth:`IOperator.reload`."""
         return Deferred.fromCoroutine(self._reloaded())
 
+    def timeline(self) -> dict[str, object]:
+        """See :meth:`IOperator.timeline`."""
+        return self._switcher.timeline.as_json()
+
     def output(self, model: str, hook: str) -> str:
         """See :meth:`IOperator.output`."""
         model = self._named(model)

@@ -119,6 +119,9 @@ class IOperator(Interface):
             ``needs_restart``; fails with :class:`OrderRefused`, status 400.
         """
 
+    def timeline() -> dict[str, object]:
+        """Tell what models did over the last hours; see :meth:`llmux.timeline.Timeline.as_json`."""
+
     def output(model: str, hook: str) -> str:
         """
         Give the last 64 KiB of what a hook of a model has printed.

@@ -45,6 +45,7 @@ from llmux.sharing import SharedRoom
 from llmux.sleeping import Sleeping
 from llmux.states import SERVING, State
 from llmux.switching import Course, Switch
+from llmux.timeline import Timeline
 from llmux.waking import Waking
 from llmux.worth import Worth
 
@@ -99,8 +100,9 @@ class Switcher:
         self._remember = remember
         self.costs = costs
         self.policy = GuardedPolicy(policy)
+        self.timeline = Timeline(clock)
         self._admission = Admission(
-            models, clock, self.policy, metrics, events, costs,
+            models, clock, self.policy, metrics, events, costs, self.timeline,
             self._changed, lambda model: self._health.refused(model), self.estimate,
         )  # fmt: skip
         self.models: Mapping[str, Model] = self._admission.models

@@ -229,6 +229,10 @@ class FakeOperator:
         """See :meth:`IOperator.status`."""
         return self.document
 
+    def timeline(self) -> dict[str, object]:
+        """See :meth:`IOperator.timeline`."""
+        return {"kept_secs": 21600.0, "lanes": []}
+
     def wake(self, model: str) -> Deferred[str]:
         """See :meth:`IOperator.wake`."""
         return self._order(f"wake {model}")

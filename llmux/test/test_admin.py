@@ -73,6 +73,12 @@ class ReadingTests(TestCase):
         self.assertEqual(len(headers[b"x-request-id"]), 1)
         self.assertEqual(json.loads(body), self.desk.operator.document)
 
+    async def test_timeline(self) -> None:
+        """So is what models did."""
+        status, headers, body = await self.desk.exchange(ask(b"/llmux/timeline"))
+        self.assertEqual((status, headers[b"content-type"]), (200, [b"application/json"]))
+        self.assertEqual(json.loads(body), self.desk.operator.timeline())
+
     async def test_head(self) -> None:
         """HEAD is answered as GET is, without the body."""
         for path in (b"/llmux/status", b"/health", b"/llmux/models/a/output?hook=wake"):

@@ -28,14 +28,14 @@ LAYERS = (
     (
         "alarm", "budget", "descriptors", "document", "envelope", "events", "eviction",
         "hooks.contract", "hooks.output", "lock", "logs", "metrics", "operator", "policy",
-        "reservation", "signals", "statedir",
+        "reservation", "signals", "statedir", "timeline",
     ),
     # what the user says, and what a restart must know
     ("addresses config controlpaths fitting names naming readers schema settings", "journal"),
     # HTTP as it comes in
     ("server", "listening systemd"),
     # one model
-    ("lifecycle orders outlook admission waiting sharing worth room underway",),
+    ("lifecycle orders outlook admission waiting sharing worth room underway vitals",),
     # the three that act: on models, on processes, on sockets
     (
         "switcher conductor agenda switching sleeping waking health recovery roster closing"

@@ -147,6 +147,7 @@ class AdminFace(Resource):
         told: dict[str, Callable[[], object]] = {
             "health": self._health,
             "status": operator.status,
+            "timeline": operator.timeline,
             "reservations": lambda: {"reservations": operator.reservations()},
             "reservation": lambda: operator.reservation(asked.name),
         }

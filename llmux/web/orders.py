@@ -13,7 +13,7 @@ _MODELS = b"/llmux/models/"
 _RESERVATIONS = b"/llmux/reservations/"
 _READ = ("GET", "HEAD")
 METHODS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("health", "status", "output"), _READ),
+    **dict.fromkeys(("health", "status", "timeline", "output"), _READ),
     **dict.fromkeys(("wake", "sleep", "kill", "pin", "unpin", "reload"), ("POST",)),
     "reservations": (*_READ, "POST"),
     "reservation": (*_READ, "POST", "DELETE"),
@@ -24,6 +24,7 @@ _OF_A_MODEL = ("output", "wake", "sleep", "kill", "pin", "unpin")
 _OF_ALL = {
     b"/health": "health",
     b"/llmux/status": "status",
+    b"/llmux/timeline": "timeline",
     b"/llmux/reload": "reload",
     b"/llmux/reservations": "reservations",
 }
@@ -60,8 +61,8 @@ def read_path(path: bytes) -> Asked:
     if not path.startswith(_MODELS) or not name or verb not in _OF_A_MODEL:
         raise OrderRefused(
             404,
-            "There is nothing here; the operator's paths are /llmux/status, /llmux/reload,"
-            " /llmux/reservations, and"
+            "There is nothing here; the operator's paths are /llmux/status, /llmux/timeline,"
+            " /llmux/reload, /llmux/reservations, and"
             f" below /llmux/models/NAME: {', '.join(_OF_A_MODEL)}",
         )
     return Asked(verb, unquote_to_bytes(name).decode("utf-8", "replace"))
