@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import sys
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from operator import itemgetter
@@ -22,7 +22,10 @@ from llmux.policy.contract import ISwitchPolicy
 from llmux.sharing import SharedRoom
 from llmux.states import SERVING, State
 from llmux.timeline import Timeline
-from llmux.waiting import Waiter, WaitingRoom
+from llmux.urgency import BATCH, Urgency
+from llmux.waiting import Place, Waiter, WaitingRoom
+
+_NOBODY: Place = (math.inf, 0)
 
 
 class Admission:
@@ -75,17 +78,17 @@ class Admission:
         """Go on counting arrivals where another llmux has ended."""
         self._arrivals = itertools.count(max(number + 1, next(self._arrivals)))
 
-    def queue(self, model: Model) -> Deferred[Lease]:
+    def queue(self, model: Model, urgency: Urgency) -> Deferred[Lease]:
         """Let one more request wait; cancelling it takes it out of the queue at once."""
         model.asked = next(self._arrivals)
         model.recent.came(self._clock.seconds())
-        waiter = model.waiting.add(model.asked)
+        waiter = model.waiting.add(model.asked, urgency)
         self._queued(model.name)
         return waiter.lease
 
-    def queue_shared(self, shared: SharedRoom[Model]) -> Deferred[Lease]:
+    def queue_shared(self, shared: SharedRoom[Model], urgency: Urgency) -> Deferred[Lease]:
         """Let a request wait that any of several models can serve."""
-        waiter = shared.room.add(next(self._arrivals))
+        waiter = shared.room.add(next(self._arrivals), urgency)
         self._queued(shared.name)
         return waiter.lease
 
@@ -93,16 +96,21 @@ class Admission:
         """Let a request wait at its old place whose lease is given back unused."""
         shared = self.shared.get(lease.shared or "")
         room = model.waiting if shared is None else shared.room
-        waiter = room.add_again(lease.number, lease.arrived)
+        waiter = room.add(lease.number, lease.urgency, lease.arrived)
         self._queued(model.name if shared is None else shared.name)
         return waiter.lease
 
     def grant(
-        self, model: Model, waiter: Waiter | None = None, shared: SharedRoom[Model] | None = None
+        self,
+        model: Model,
+        urgency: Urgency,
+        waiter: Waiter | None = None,
+        shared: SharedRoom[Model] | None = None,
     ) -> Lease:
         """
         Give a lease.
 
+        :param urgency: how much of a hurry the request is in.
         :param waiter: who has been taken out of the queue for it; ``None`` for a request that has
             just come.
         :param shared: whose queue that was, or would have been, if other models would have done.
@@ -112,11 +120,20 @@ class Admission:
         common = None if shared is None else shared.name
         if waiter is None:
             model.asked = next(self._arrivals)
-            lease = Lease(model.name, model.asked, now, now, released, shared=common)
+            lease = Lease(
+                model.name, model.asked, now, now, released, shared=common, urgency=urgency
+            )
         else:
             switching = max(0.0, model.awake_since - max(model.switch_began, waiter.arrived))
             lease = Lease(
-                model.name, waiter.number, waiter.arrived, now, released, switching, common
+                model.name,
+                waiter.number,
+                waiter.arrived,
+                now,
+                released,
+                switching,
+                common,
+                urgency,
             )
         if waiter is None or shared is not None:
             model.recent.came(now)
@@ -124,6 +141,7 @@ class Admission:
             self._policy.arrived(model.name, now)
             shared.failed.clear()
         model.held[lease] = None
+        model.batch_leases += urgency.kind == BATCH
         self._metrics.lease_granted(model.name, None if waiter is None else lease.queued)
         return lease
 
@@ -142,7 +160,7 @@ class Admission:
         granted = []
         for waiter, shared in self._next(model):
             self._dequeued(model.name if shared is None else shared.name)
-            granted.append((waiter, self.grant(model, waiter, shared)))
+            granted.append((waiter, self.grant(model, waiter.urgency, waiter, shared)))
         for waiter, lease in granted:
             if waiter.lease.called:  # one before it has cancelled it
                 lease.release()
@@ -156,9 +174,9 @@ class Admission:
             return [(waiter, None) for waiter in model.waiting.take(model.free_places)]
         taken: list[tuple[Waiter, SharedRoom[Model] | None]] = []
         while len(taken) < model.free_places:
-            queues = [(each.room.first_number, each) for each in shared if each.room]
-            first, common = min(queues, key=itemgetter(0), default=(sys.maxsize, None))
-            own = model.waiting.first_number if model.waiting else sys.maxsize
+            queues = [(each.room.first_place, each) for each in shared if each.room]
+            first, common = min(queues, key=itemgetter(0), default=(_NOBODY, None))
+            own = model.waiting.first_place if model.waiting else _NOBODY
             if first == own:  # nobody is left
                 break
             room = model.waiting if own < first or common is None else common.room
@@ -278,6 +296,7 @@ class Admission:
         """Take a lease back, and learn from what became of its request."""
         now = self._clock.seconds()
         del model.held[lease]
+        model.batch_leases -= lease.urgency.kind == BATCH
         if not model.held:
             model.idle_since = now
         self._metrics.lease_released(lease.model)

@@ -36,6 +36,7 @@ from llmux.readers import (
     one_of,
     optional_count,
     origin,
+    priority,
     text,
     url,
 )
@@ -51,6 +52,7 @@ from llmux.settings import (
     PolicyConfig,
     Shutdown,
 )
+from llmux.urgency import CLASSES, INTERACTIVE
 
 __all__ = [
     "DEFAULT_BLOCKED_PATHS",
@@ -75,12 +77,13 @@ _ADMIN = Admin()
 _SETTINGS = {field.name: field.metadata["section"] for field in attrs.fields(ModelSettings)}
 _OF_ONE_MODEL = (
     "wake", "sleep", "alive", "freed", "kill", "stop", "adopt", "max_concurrency", "needs",
-    "asleep_needs", "pinned", "wake_at_start", "aliases", "rewrite_model",
+    "asleep_needs", "pinned", "wake_at_start", "aliases", "rewrite_model", "class", "priority",
 )  # fmt: skip  # beside its address and settings
 _OF_ALL_MODELS = {
     **{field.name: field.metadata["section"] for field in attrs.fields(Limits)},
     **{field.name: field.metadata["section"] for field in attrs.fields(Shutdown)},
     "forwarded": "",
+    "trust_class_header": "",
     "blocked_paths": "",
     "origins": "cors",
     "listen": "admin",
@@ -111,6 +114,8 @@ class Config:
     :param default_model: what requests ask for that name no model; ``None``: they are refused.
     :param first_awake: by name, the models of which any will do, the one that is liked best first.
     :param forwarded: whether backends are told in ``X-Forwarded-*`` who asks.
+    :param trust_class_header: whether clients may say in ``X-LLMux-Class`` how much of a hurry a
+        request is in.
     :param blocked_paths: what nobody may ask a backend for, and all below it.
     :param cors_origins: origins of web pages that may ask; ``*`` for all.
     :param host: the address to listen on.
@@ -130,6 +135,7 @@ class Config:
     default_model: str | None = None
     first_awake: Mapping[str, tuple[str, ...]] = attrs.Factory(dict)
     forwarded: bool = False
+    trust_class_header: bool = False
     blocked_paths: tuple[str, ...] = DEFAULT_BLOCKED_PATHS
     cors_origins: tuple[str, ...] = ()
     host: str = "127.0.0.1"
@@ -185,6 +191,7 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
     port = port_of_file if port is None else port
     state_dir = top.get("state_dir", directory, None)
     forwarded = top.get("forwarded", boolean, False)
+    trust_class_header = top.get("trust_class_header", boolean, False)
     blocked_paths = top.items("blocked_paths", blocked_path, DEFAULT_BLOCKED_PATHS)
     names = ("policy", "hooks", "backend", "limits", "cors", "shutdown", "admin")
     sections = {name: top.section(name) for name in names}
@@ -216,6 +223,7 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
         default_model=naming.default_model,
         first_awake=naming.first_awake,
         forwarded=forwarded,
+        trust_class_header=trust_class_header,
         blocked_paths=blocked_paths,
         cors_origins=cors_origins,
         host=host,
@@ -274,6 +282,8 @@ def _read_model(
         aliases=section.items("aliases", name, (), some=True),
         rewrite_model=section.get("rewrite_model", backend_name, None),
         wake_at_start=section.get("wake_at_start", boolean, False),
+        kind=section.get("class", one_of(CLASSES), INTERACTIVE),
+        priority=section.get("priority", priority, 0),
         **attrs.asdict(settings),
     )
     check_residency(section, model, resources)

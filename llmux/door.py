@@ -17,6 +17,7 @@ from llmux.lease import Lease, Outcome
 from llmux.lifecycle import Model
 from llmux.outlook import Outlook
 from llmux.policy.contract import ISwitchPolicy
+from llmux.urgency import Urgency
 
 
 @attrs.define(eq=False)
@@ -41,18 +42,20 @@ class Door:
     _clock: IReactorTime
     _unavailable: Callable[[str], ModelUnavailable]
 
-    def acquire(self, name: str) -> Deferred[Lease]:
+    def acquire(self, name: str, urgency: Urgency | None = None) -> Deferred[Lease]:
         """
         Ask for the right to send one request to a model.
 
         :param name: the name that the client gave.
+        :param urgency: how much of a hurry it is in; ``None``: as the configuration says of its
+            model.
         :returns: a Deferred that becomes the lease: at once while the model is awake and has a free
             place, else when it has been woken and one is free.  Cancelling it takes the request out
             of the queue there and then.  It fails with a :class:`~llmux.errors.SwitchError`.
         """
         model = self._admission.models.get(name)
         if model is None or model.removed:
-            return self._acquire_any(name)
+            return self._acquire_any(name, urgency)
         if self._conductor.stopped:
             return fail(ShuttingDown())
         now = self._clock.seconds()
@@ -60,15 +63,15 @@ class Door:
             return fail(self._unavailable(name))
         if model.admitting and model.free_places and not model.wanted:
             self._policy.arrived(name, now)
-            return succeed(self._admission.grant(model))
+            return succeed(self._admission.grant(model, urgency or model.config.urgency))
         if len(model.waiting) >= model.config.max_waiting:
             return fail(TooManyWaiting(name, len(model.waiting), self.estimate(name)))
         self._policy.arrived(name, now)
-        waiting = self._admission.queue(model)
+        waiting = self._admission.queue(model, urgency or model.config.urgency)
         self._conductor.consider()
         return waiting
 
-    def _acquire_any(self, name: str) -> Deferred[Lease]:
+    def _acquire_any(self, name: str, urgency: Urgency | None) -> Deferred[Lease]:
         """Ask for the right to send one request to any of several models."""
         shared = self._admission.shared.get(name)
         if shared is None:
@@ -77,14 +80,15 @@ class Door:
             return fail(ShuttingDown())
         if not shared.room:
             shared.failed.clear()  # those for whom they were tried have gone
+        urgency = urgency or shared.members[0].config.urgency
         for model in shared.members:
             if model.admitting and model.free_places and not model.wanted:
-                return succeed(self._admission.grant(model, shared=shared))
+                return succeed(self._admission.grant(model, urgency, shared=shared))
         if shared.hopeless:
             return fail(self._unavailable(name))
         if len(shared.room) >= min(model.config.max_waiting for model in shared.members):
             return fail(TooManyWaiting(name, len(shared.room), self.estimate(name)))
-        waiting = self._admission.queue_shared(shared)
+        waiting = self._admission.queue_shared(shared, urgency)
         self._conductor.consider()
         return waiting
 

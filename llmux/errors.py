@@ -116,6 +116,15 @@ class BadEnvelope(RequestError):
     status = 400
 
 
+class BadClass(RequestError):
+    """The request says in a way that makes no sense how much of a hurry it is in."""
+
+    status = 400
+
+    def __init__(self, right: str) -> None:
+        super().__init__(f"X-LLMux-Class has to be {right}")
+
+
 class SwitchError(RequestError):
     """The switcher cannot give a lease."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 
+from llmux.urgency import ORDINARY, Urgency
+
 
 class Outcome(enum.Enum):
     """What became of a request at its backend."""
@@ -47,6 +49,7 @@ class Lease:
     :ivar queued: how long its request had waited for it, in seconds.
     :ivar switching: for how many of these seconds the switch to its model was under way.
     :ivar shared: the name that its request gave, if any of several models would have done.
+    :ivar urgency: how much of a hurry its request is in.
     :ivar heard_at: tells when the backend last sent something of the answer, in the clock's
         seconds; set by whoever has the lease, so that a model that is answering is not taken for
         dead.
@@ -65,6 +68,7 @@ class Lease:
         "revoked",
         "shared",
         "switching",
+        "urgency",
     )
 
     def __init__(
@@ -76,6 +80,7 @@ class Lease:
         released: Callable[[Lease, Outcome], None],
         switching: float = 0.0,
         shared: str | None = None,
+        urgency: Urgency = ORDINARY,
     ) -> None:
         self.model = model
         self.number = number
@@ -84,6 +89,7 @@ class Lease:
         self.queued = granted_at - arrived
         self.switching = switching
         self.shared = shared
+        self.urgency = urgency
         self.heard_at: Callable[[], float] | None = None
         self.revoked: Revocation | None = None
         self._released: Callable[[Lease, Outcome], None] | None = released

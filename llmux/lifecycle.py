@@ -62,6 +62,7 @@ class Model:
         before it was ever woken.
     :ivar kept_open: whether a policy has it take new requests while it is being drained.
     :ivar held: the leases that are held, in the order in which they were given.
+    :ivar batch_leases: how many of them are of batch requests.
     :ivar settles_at: until when its engine may be busy with requests that were broken off, in the
         clock's seconds.
     :ivar revoked_at: since when all its leases are wanted back at once, in the clock's seconds;
@@ -95,6 +96,7 @@ class Model:
     leaving_since: float | None = None
     kept_open: bool = False
     held: dict[Lease, None] = attrs.Factory(dict)
+    batch_leases: int = 0
     settles_at: float = 0.0
     revoked_at: float | None = None
     wake_backoff: BackOff = attrs.Factory(BackOff)

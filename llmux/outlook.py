@@ -296,6 +296,7 @@ class Outlook:
             awake_since=model.awake_since,
             not_before=evictable_at(model) if awake else model.wake_backoff.until,
             evicts=evicts,
+            batch_leases=model.batch_leases,
         )
 
 

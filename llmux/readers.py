@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from llmux.amounts import Amounts
 from llmux.document import Listing, Mapping, Node, Scalar
+from llmux.urgency import HIGHEST_PRIORITY
 
 _Value = TypeVar("_Value")
 
@@ -91,6 +92,16 @@ def local_port(node: Node) -> int:
     value = number(node)
     if not 1 <= value <= 65535 or value != int(value):
         raise Complaint(_PORT)
+    return int(value)
+
+
+def priority(node: Node) -> int:
+    """Take the priority of requests within their class."""
+    value = number(node)
+    if abs(value) > HIGHEST_PRIORITY or value != int(value):
+        raise Complaint(
+            f"a priority is a whole number from {-HIGHEST_PRIORITY} to {HIGHEST_PRIORITY}"
+        )
     return int(value)
 
 

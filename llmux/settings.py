@@ -28,6 +28,7 @@ from llmux.readers import (
     size,
     writable_directory,
 )
+from llmux.urgency import INTERACTIVE, Urgency
 
 _Value = TypeVar("_Value")
 
@@ -151,6 +152,8 @@ class ModelConfig(ModelSettings):
         be, the one that is best first.
     :param asleep_needs: what it takes besides, and goes on taking while it is asleep.
     :param pinned: whether it stays where it is once it is awake, whoever waits.
+    :param kind: the class of its requests, where they say nothing of it, and
+    :param priority: their priority within that.
     :param wake_at_start: whether it is woken when llmux starts, if there is room.
     """
 
@@ -170,6 +173,13 @@ class ModelConfig(ModelSettings):
     asleep_needs: Amounts = attrs.Factory(dict)
     pinned: bool = False
     wake_at_start: bool = False
+    kind: str = INTERACTIVE
+    priority: int = 0
+
+    @cached_property
+    def urgency(self) -> Urgency:
+        """How much of a hurry its requests are in, where they say nothing of it."""
+        return Urgency(self.kind, self.priority)
 
     @cached_property
     def placements(self) -> tuple[Placement, ...]:

@@ -46,6 +46,7 @@ from llmux.sleeping import Sleeping
 from llmux.states import SERVING, State
 from llmux.switching import Course, Switch
 from llmux.timeline import Timeline
+from llmux.urgency import Urgency
 from llmux.waking import Waking
 from llmux.worth import Worth
 
@@ -171,9 +172,9 @@ class Switcher:
         """Say how much of each resource is held."""
         return self._outlook.used()
 
-    def acquire(self, name: str) -> Deferred[Lease]:
+    def acquire(self, name: str, urgency: Urgency | None = None) -> Deferred[Lease]:
         """Ask for the right to send one request to a model: see :meth:`Door.acquire`."""
-        return self._door.acquire(name)
+        return self._door.acquire(name, urgency)
 
     def acquire_again(self, lease: Lease) -> Deferred[Lease]:
         """Ask for it once more, for nobody took the request: see :meth:`Door.acquire_again`."""

@@ -1,11 +1,11 @@
-"""The requests that wait for one model, in order of arrival."""
+"""The requests that wait for one model, in the order in which they get its places."""
 
 from __future__ import annotations
 
 import sys
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Callable, Mapping
-from itertools import islice
+from operator import attrgetter
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -13,7 +13,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from llmux.errors import RequestTimedOut
 from llmux.lease import Lease
-from llmux.policy.contract import INTERACTIVE, WaitingView
+from llmux.policy.contract import WaitingView
+from llmux.urgency import CLASSES, ORDINARY, Urgency
+
+Place = tuple[float, int]  # when a request counts as having come, and its number
 
 _ROUNDING = 1e-6  # seconds: a timer may fire a rounding error before the deadline it was set for
 
@@ -26,28 +29,72 @@ class Waiter:
     :ivar arrived: when it came, in the clock's seconds.
     :ivar number: its place among all arrivals for all models.
     :ivar lease: becomes its lease; cancelling it takes the request out of the queue.
+    :ivar urgency: how much of a hurry it is in.
     """
 
     arrived: float
     number: int
     lease: Deferred[Lease]
+    urgency: Urgency = ORDINARY
+
+    @property
+    def place(self) -> Place:
+        """What orders those who wait for the same model; the least goes first."""
+        return self.arrived + self.urgency.delay, self.number
+
+
+_place, _number = attrgetter("place"), attrgetter("number")
 
 
 @attrs.define(eq=False)
-class _Sums:
-    """Running sums over the arrivals of those who wait now."""
+class _Line:
+    """
+    Those of one class, in order of arrival, and running sums over when they came.
 
-    count: int = 0
+    :ivar waiters: by what their clients hold, so that each is found at once.
+    """
+
+    waiters: dict[Deferred[Lease], Waiter] = attrs.Factory(dict)
     arrivals: float = 0.0
     squares: float = 0.0
 
-    def add(self, arrived: float, sign: int) -> None:
-        self.count += sign
-        if not self.count:  # nobody left: begin anew, so that rounding errors do not pile up
+    @property
+    def first(self) -> Waiter:
+        """Whoever came first; somebody has to be there."""
+        return next(iter(self.waiters.values()))
+
+    def add(self, waiter: Waiter) -> None:
+        """Let one more wait, behind all who came earlier."""
+        later = []
+        for other in reversed(self.waiters.values()):
+            if other.number < waiter.number:
+                break
+            later.append(other)
+        for other in later:
+            del self.waiters[other.lease]
+        for each in (waiter, *reversed(later)):
+            self.waiters[each.lease] = each
+        self.arrivals += waiter.arrived
+        self.squares += waiter.arrived**2
+
+    def remove(self, waiter: Waiter) -> None:
+        """Let one go."""
+        del self.waiters[waiter.lease]
+        self.arrivals -= waiter.arrived
+        self.squares -= waiter.arrived**2
+        if not self.waiters:  # begin anew, so that rounding errors do not pile up
             self.arrivals = self.squares = 0.0
-            return
-        self.arrivals += sign * arrived
-        self.squares += sign * arrived * arrived
+
+    def view(self) -> WaitingView:
+        """Say who waits; see :class:`WaitingView`."""
+        first = self.first
+        return WaitingView(
+            count=len(self.waiters),
+            oldest=first.arrived,
+            first=first.number,
+            arrivals=self.arrivals,
+            squares=self.squares,
+        )
 
 
 class WaitingRoom:
@@ -78,55 +125,37 @@ class WaitingRoom:
         self._left = left
         self._retry_after = retry_after
         self.occupied_since = 0.0
-        # in order of arrival; each found at once by what its client holds
-        self._waiters: dict[Deferred[Lease], Waiter] = {}
-        self._numbers: list[int] = []  # theirs, in the same order: whose index is a waiter's place
-        self._sums = _Sums()
+        self._lines = {kind: _Line() for kind in CLASSES}
+        self._order: list[Waiter] = []  # all of them, whoever goes first in front
         self._timer: IDelayedCall | None = None
 
     def __len__(self) -> int:
-        return len(self._waiters)
+        return len(self._order)
 
-    def add(self, number: int) -> Waiter:
+    def add(self, number: int, urgency: Urgency = ORDINARY, arrived: float | None = None) -> Waiter:
         """
         Queue one more request; its waiter's Deferred tells how the waiting ended.
 
         :param number: its place among all arrivals for all models.
+        :param urgency: how much of a hurry it is in.
+        :param arrived: when it came, in the clock's seconds, if it has had a lease before: its time
+            counts from then, and its place is what it was.  ``None``: it comes now.
         """
+        now = self._clock.seconds()
         waiter = Waiter(
-            arrived=self._clock.seconds(),
+            arrived=now if arrived is None else arrived,
             number=number,
             lease=Deferred(lambda _: self._client_left(waiter)),
+            urgency=urgency,
         )
-        if not self._waiters:
-            self.occupied_since = waiter.arrived
-        self._waiters[waiter.lease] = waiter
-        self._numbers.append(number)
-        self._sums.add(waiter.arrived, +1)
-        self._set_timer()
-        return waiter
-
-    def add_again(self, number: int, arrived: float) -> Waiter:
-        """
-        Queue a request at the place that it had before it was given a lease.
-
-        :param number: its place among all arrivals for all models.
-        :param arrived: when it came, in the clock's seconds; its time counts from then.
-        """
-        waiter = Waiter(
-            arrived=arrived, number=number, lease=Deferred(lambda _: self._client_left(waiter))
-        )
-        if not self._waiters:
-            self.occupied_since = self._clock.seconds()
-        place = bisect_left(self._numbers, number)
-        later = list(self._waiters.items())[place:]
-        for lease, _ in later:
-            del self._waiters[lease]
-        self._waiters[waiter.lease] = waiter
-        self._waiters.update(later)
-        self._numbers.insert(place, number)
-        self._sums.add(arrived, +1)
-        self._reset_timer()
+        if not self._order:
+            self.occupied_since = now
+        self._lines[urgency.kind].add(waiter)
+        insort(self._order, waiter, key=_place)
+        if arrived is None:
+            self._set_timer()
+        else:
+            self._reset_timer()
         return waiter
 
     def limit(self, timeout: float | None) -> None:
@@ -135,70 +164,62 @@ class WaitingRoom:
         self._reset_timer()
 
     @property
-    def first_number(self) -> int:
-        """The number of whoever has waited longest; somebody has to wait."""
-        return self._numbers[0]
+    def first_place(self) -> Place:
+        """The place of whoever goes first; somebody has to wait."""
+        return self._order[0].place
 
     def take(self, most: int = sys.maxsize) -> list[Waiter]:
         """
-        Take those who have waited longest out of the queue; the caller fires their Deferreds.
+        Take those who go first out of the queue; the caller fires their Deferreds.
 
         :param most: how many at most.
         :returns: who was taken, in order.
         """
-        taken = list(islice(self._waiters.values(), most))
+        taken = self._order[:most]
+        del self._order[:most]
         for waiter in taken:
-            del self._waiters[waiter.lease]
-            self._sums.add(waiter.arrived, -1)
-        del self._numbers[: len(taken)]
+            self._lines[waiter.urgency.kind].remove(waiter)
         self._set_timer()
         return taken
 
     def place(self, lease: Deferred[Lease]) -> int | None:
         """
-        Say how many wait before a request; it may be asked often, however many wait.
+        Say how many go before a request; it may be asked often, however many wait.
 
         :param lease: the Deferred of its waiter.
         :returns: ``None`` if it does not wait here.
         """
-        waiter = self._waiters.get(lease)
-        return None if waiter is None else bisect_left(self._numbers, waiter.number)
+        waiter = self._find(lease)
+        return None if waiter is None else bisect_left(self._order, waiter.place, key=_place)
 
     def arrivals(self) -> list[float]:
-        """Say when each of those who wait has come, in their order, in the clock's seconds."""
-        return [waiter.arrived for waiter in self._waiters.values()]
+        """Say when each of those who wait has come, the earliest first, in the clock's seconds."""
+        return sorted(waiter.arrived for waiter in self._order)
 
     def oldest_secs(self, now: float) -> float:
         """Say for how long the first has waited; 0 if nobody waits."""
-        return max(0.0, now - self._first().arrived) if self._waiters else 0.0
+        return max(0.0, now - self._first().arrived) if self._order else 0.0
 
     def views(self) -> Mapping[str, WaitingView]:
         """Say who waits, by class, as running sums; see :class:`WaitingView`."""
-        if not self._waiters:
-            return {}
-        sums = self._sums
-        oldest = self._first()
-        view = WaitingView(
-            count=sums.count,
-            oldest=oldest.arrived,
-            first=oldest.number,
-            arrivals=sums.arrivals,
-            squares=sums.squares,
-        )
-        return {INTERACTIVE: view}
+        return {kind: line.view() for kind, line in self._lines.items() if line.waiters}
 
     def _client_left(self, waiter: Waiter) -> None:
-        if waiter.lease in self._waiters:
+        if self._find(waiter.lease) is not None:
             self._remove(waiter)
             self._left(waiter, False)
 
+    def _find(self, lease: Deferred[Lease]) -> Waiter | None:
+        found = (line.waiters.get(lease) for line in self._lines.values())
+        return next((waiter for waiter in found if waiter is not None), None)
+
     def _first(self) -> Waiter:
-        return next(iter(self._waiters.values()))
+        """Give whoever came first; somebody has to wait."""
+        return min((line.first for line in self._lines.values() if line.waiters), key=_number)
 
     def _remove(self, waiter: Waiter) -> None:
-        del self._waiters[waiter.lease]
-        del self._numbers[bisect_left(self._numbers, waiter.number)]
-        self._sums.add(waiter.arrived, -1)
+        self._lines[waiter.urgency.kind].remove(waiter)
+        del self._order[bisect_left(self._order, waiter.place, key=_place)]
         self._set_timer()
 
     def _reset_timer(self) -> None:
@@ -211,7 +232,7 @@ class WaitingRoom:
         """Keep one timer, for whoever came first: all wait equally long, so the order is theirs."""
         if self._timeout is None:
             return
-        if not self._waiters:
+        if not self._order:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
@@ -224,12 +245,13 @@ class WaitingRoom:
         assert self._timeout is not None
         arrived_before = self._clock.seconds() - self._timeout + _ROUNDING
         expired = []
-        for waiter in self._waiters.values():
-            if waiter.arrived > arrived_before:
-                break
-            expired.append(waiter)
-        for waiter in expired:
-            if waiter.lease in self._waiters:  # a callback of one before it may have taken it away
+        for line in self._lines.values():
+            for waiter in line.waiters.values():
+                if waiter.arrived > arrived_before:
+                    break
+                expired.append(waiter)
+        for waiter in sorted(expired, key=_number):
+            if self._find(waiter.lease) is not None:  # a callback may have taken it away
                 self._remove(waiter)
                 self._left(waiter, True)
                 waiter.lease.errback(RequestTimedOut(self._retry_after()))

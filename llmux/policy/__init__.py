@@ -1,8 +1,6 @@
 """Who gets the GPU next: the contract between the switcher and a policy, and the policies."""
 
 from llmux.policy.contract import (
-    BATCH,
-    INTERACTIVE,
     ISwitchPolicy,
     ModelView,
     Phase,
@@ -11,6 +9,7 @@ from llmux.policy.contract import (
     WaitingView,
 )
 from llmux.policy.fifo import FifoPolicy
+from llmux.urgency import BATCH, INTERACTIVE
 
 __all__ = [
     "BATCH",

@@ -20,12 +20,6 @@ from zope.interface import Interface
 from llmux.costs import SwitchCosts
 from llmux.states import State
 
-INTERACTIVE = "interactive"
-"""The class of every request that is not said to be of another."""
-
-BATCH = "batch"
-"""The class of requests that nobody sits and waits for."""
-
 
 class Phase(enum.Enum):
     """At what moment a policy is asked."""

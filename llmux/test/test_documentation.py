@@ -103,7 +103,7 @@ class ConfigurationPageTests(SynchronousTestCase):
         """Every key has an entry, under its full name."""
         keys = {f"{section}.{key}".lstrip(".") for key, section in SECTIONS.items()}
         keys |= {f"limits.{field.name}" for field in attrs.fields(Limits)}
-        inherited = {*SECTIONS, "name", "backend"}
+        inherited = {*SECTIONS, "name", "backend", "kind"}
         keys |= {
             f"models.<name>.{field.name}"
             for field in attrs.fields(ModelConfig)
@@ -120,7 +120,13 @@ class ConfigurationPageTests(SynchronousTestCase):
             "path",
         }
         keys |= {f.name for f in attrs.fields(Config) if f.name not in {*made_of_several, "path"}}
-        keys |= {"models.<name>.port", "models.<name>.url", "policy.name", "cors.origins"}
+        keys |= {
+            "models.<name>.port",
+            "models.<name>.url",
+            "models.<name>.class",
+            "policy.name",
+            "cors.origins",
+        }
         keys |= {"admin.listen"}
         missing = [key for key in sorted(keys) if f"\n``{key}``\n    " not in self.page]
         self.assertEqual(missing, [])

@@ -6,10 +6,13 @@ import json
 import re
 from typing import Any, cast
 
+from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
+from llmux.lease import Lease
 from llmux.test.loopback import RawBackend, Served, http_answer, http_post, split, until
+from llmux.urgency import BATCH, Urgency
 
 CLOSE = b"Connection: close\r\n"
 
@@ -146,6 +149,49 @@ class PathTests(TestCase):
         status, _, body = split(await self.served.exchange(get(b"/v1/models/nobody")))
         self.assertEqual(status, b"HTTP/1.1 404 Not Found")
         self.assertEqual(json.loads(body)["error"]["message"], "Model not found: nobody")
+
+
+class ClassTests(TestCase):
+    """A client says of which class its request is."""
+
+    async def leased(self, trusted: bool, said: bytes) -> tuple[bytes, list[Urgency]]:
+        """Send a request; give the status of its answer, and what its leases were."""
+        backend = RawBackend(self)
+        general = {"trust_class_header": trusted}
+        served = Served(self, {"a": backend.address}, general, kind=BATCH, priority=1)
+        leases: list[Urgency] = []
+        acquire = served.app.switcher.acquire
+
+        def note(lease: Lease) -> Lease:
+            leases.append(lease.urgency)
+            return lease
+
+        def noted(name: str, urgency: Urgency | None = None) -> Deferred[Lease]:
+            return acquire(name, urgency).addCallback(note)
+
+        self.patch(served.app.switcher, "acquire", noted)
+        answer = await served.exchange(http_post(head=CLOSE + said))
+        return split(answer)[0].split(b" ")[1], leases
+
+    async def test_said(self) -> None:
+        """Where that is trusted, it counts."""
+        told = await self.leased(True, b"X-LLMux-Class: interactive; priority=3\r\n")
+        self.assertEqual(told, (b"200", [Urgency(priority=3)]))
+
+    async def test_not_said(self) -> None:
+        """Who says nothing gets what the configuration says of the model."""
+        self.assertEqual(await self.leased(True, b""), (b"200", [Urgency(BATCH, 1)]))
+
+    async def test_not_trusted(self) -> None:
+        """Where it is not trusted, whatever is said means nothing."""
+        for said in (b"X-LLMux-Class: interactive\r\n", b"X-LLMux-Class: nonsense\r\n"):
+            self.assertEqual(await self.leased(False, said), (b"200", [Urgency(BATCH, 1)]))
+
+    async def test_nonsense(self) -> None:
+        """Where it is trusted, nonsense is refused, and so is what is said twice."""
+        said = b"X-LLMux-Class: batch\r\n"
+        for head in (b"X-LLMux-Class: bulk\r\n", said + said):
+            self.assertEqual(await self.leased(True, head), (b"400", []))
 
 
 class LogTests(TestCase):

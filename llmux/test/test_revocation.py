@@ -201,11 +201,11 @@ def revoked(switcher: Any) -> Any:
     """Make an ``acquire`` whose leases are wanted back at once."""
     acquire = switcher.acquire
 
-    def acquire_and_revoke(_: object, name: str) -> Any:
+    def acquire_and_revoke(_: object, name: str, urgency: object) -> Any:
         def revoke(lease: Any) -> Any:
             lease.revoke(Revocation.KILLED)
             return lease
 
-        return acquire(name).addCallback(revoke)
+        return acquire(name, urgency).addCallback(revoke)
 
     return acquire_and_revoke

@@ -21,6 +21,7 @@ from llmux.config import (
 )
 from llmux.test.test_config import MINIMAL, load, with_model
 from llmux.test.test_schema import complaints
+from llmux.urgency import Urgency
 
 # Where each key stands for all models, its default, and another value of it.
 FOR_ALL_AND_FOR_ONE: dict[str, tuple[str, object, object]] = {
@@ -142,6 +143,19 @@ class SettingTests(SynchronousTestCase):
                 complaints(f"{MINIMAL}    max_concurrency: {word}\n"),
                 [f"c.yaml:6: models.a.max_concurrency: {NO_COUNT} (it is {word!r})"],
             )
+
+    def test_class(self) -> None:
+        """How much of a hurry a model's requests are in is said of each model alone."""
+        self.assertEqual(with_model("").urgency, Urgency("interactive", 0))
+        batch = with_model("class: batch\npriority: -3")
+        self.assertEqual(batch.urgency, Urgency("batch", -3))
+        self.assertEqual(
+            complaints(f"{MINIMAL}    class: bulk\n"),
+            ["c.yaml:6: models.a.class: this must be one of: interactive, batch (it is 'bulk')"],
+        )
+        for word in ("10", "-9.5", "high"):
+            (complaint,) = complaints(f"{MINIMAL}    priority: {word}\n")
+            self.assertIn("models.a.priority: ", complaint)
 
     def test_templates(self) -> None:
         """A template holds any of them, and a model that merges it has them all."""
@@ -459,10 +473,10 @@ class PlaceTests(SynchronousTestCase):
     def test_every_key_has_a_home(self) -> None:
         """No key of a model, a limit or the file is unknown to the hints."""
         hidden = {"name", "backend", "models", "policy", "limits", "cors_origins", "path"}
-        hidden |= {"shutdown", "admin"}
+        hidden |= {"shutdown", "admin", "kind"}
         keys = {
             f.name for kind in (ModelConfig, Limits, Shutdown, Config) for f in attrs.fields(kind)
         }
-        for key in keys - hidden:
+        for key in (keys | {"class"}) - hidden:
             (complaint,) = complaints(f"{MINIMAL}cors: {{{key}: 1}}\n")
             self.assertIn("it belongs ", complaint)

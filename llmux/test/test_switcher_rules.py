@@ -99,7 +99,7 @@ async def _neglect(*_: object) -> None:
 
 def _take_last(room: WaitingRoom, most: int = sys.maxsize) -> list[Waiter]:
     """Let those go first who have come last."""
-    taken = list(room._waiters.values())[::-1][:most]
+    taken = room._order[::-1][:most]
     for waiter in taken:
         room._remove(waiter)
     return taken

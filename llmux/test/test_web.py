@@ -238,7 +238,7 @@ class ErrorTests(TestCase):
     async def test_bug(self) -> None:
         """What nobody foresaw is a 500 without details, and is logged with its traceback."""
 
-        def broken(name: str) -> None:
+        def broken(name: str, urgency: object) -> None:
             raise RuntimeError("secret detail")
 
         self.served.app.switcher.acquire = broken  # type: ignore[method-assign,assignment]  # a planted bug

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -36,8 +37,10 @@ from llmux.switching import LETTING_GO
 from llmux.test.fakes import FakeHookRunner, RunningHook
 from llmux.test.switching import RecordedEvents
 from llmux.test.terrain import NAMES, TIMEOUT, Terrain
+from llmux.urgency import BATCH, ORDINARY, Urgency
 
 _JOURNALED = (Hook.WAKE, Hook.SLEEP, Hook.KILL, Hook.STOP)
+_URGENCIES = (ORDINARY, Urgency(BATCH), Urgency(priority=1), ORDINARY, Urgency(BATCH, 9))
 _UNASKED = (Reason.REQUEST, Reason.IDLE, Reason.PRELOAD, Reason.RESERVATION)
 
 
@@ -49,6 +52,8 @@ class Asker:
     :ivar model: the name that it has.
     :ivar server: the model that serves it, or did last.
     :ivar asked_at: when it came.
+    :ivar number: its place among all.
+    :ivar urgency: how much of a hurry it says that it is in.
     :ivar waiting: what the switcher gave it.
     :ivar lease: its lease, while it is held.
     :ivar endings: how often its waiting has ended.
@@ -60,6 +65,8 @@ class Asker:
 
     model: str
     asked_at: float
+    number: int = 0
+    urgency: Urgency = ORDINARY
     waiting: Deferred[Lease] = attrs.Factory(Deferred)
     lease: Lease | None = None
     endings: int = 0
@@ -68,6 +75,11 @@ class Asker:
     tries: int = 0
     prompt: bool = False
     server: str = ""
+
+    @property
+    def place(self) -> tuple[float, int]:
+        """What orders those who wait for the same: who is in less of a hurry counts as later."""
+        return self.asked_at + self.urgency.delay, self.number
 
 
 class CountedMetrics(Metrics):
@@ -215,9 +227,11 @@ class World:
     def arrive(self, name: str) -> Asker:
         """Let a request come."""
         self._arrivals += 1
-        asker = Asker(name, self.clock.seconds(), prompt=self._arrivals % 3 == 0)
+        number = self._arrivals
+        urgency = _URGENCIES[number % len(_URGENCIES)]
+        asker = Asker(name, self.clock.seconds(), number, urgency, prompt=number % 3 == 0)
         waiting = self.depth(name)
-        self._wait(asker, self.switcher.acquire(name))
+        self._wait(asker, self.switcher.acquire(name, urgency))
         members = self.sharing.get(name, (name,))
         most = min(
             (self.told[each].max_waiting for each in members if each in self.told), default=0
@@ -570,10 +584,9 @@ class World:
         asker.server = lease.model
         if lease.model not in self._servers(asker.model):
             self.breaches.append(f"{asker.model} is served by {lease.model}")
-        for earlier in self.askers:
-            if earlier is asker:
-                break
-            if earlier.model == asker.model and not earlier.endings:
+        for other in self.askers:
+            waits = other.model == asker.model and not other.endings
+            if waits and other.place < asker.place:
                 self.breaches.append(f"rule 4: a later request for {asker.model} is served first")
         lease.on_revoked(lambda why: self._revoked(asker, why))
 
@@ -650,6 +663,7 @@ class World:
                 assert now - asker.asked_at <= TIMEOUT + 1e-6, "rule 7"
         for name, model in switcher.models.items():
             waiting = [asker for asker in self.waiting if asker.model == name]
+            waiting.sort(key=attrgetter("place"))
             leased = [asker for asker in self.served if asker.server == name]
             assert self.depth(name) == len(waiting), f"{name}: {self.depth(name)}, {waiting}"
             assert switcher.in_flight(name) == len(leased) == self.metrics.in_flight[name], name

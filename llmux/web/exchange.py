@@ -21,6 +21,7 @@ from llmux.envelope import Envelope, ModelValue, Patch
 from llmux.errors import (
     BackendError,
     BackendRefused,
+    BadClass,
     BlockedPath,
     InternalError,
     LeaseRevoked,
@@ -35,6 +36,7 @@ from llmux.proxy.answer import Answer, begin_answer
 from llmux.proxy.relay import Ending, Relay, cut
 from llmux.proxy.tunnel import Tunnel, asks_for_tunnel, begin_tunnel
 from llmux.server.request import CLIENT_LEFT, RelayRequest
+from llmux.urgency import Urgency
 from llmux.web.answers import error_answer, error_object
 from llmux.web.house import House
 from llmux.web.keepalive import (
@@ -125,7 +127,7 @@ class Exchange:
         self._model = envelope.model
         self._model = house.names.resolve(envelope.model)
         interval = self._keepalive_secs() if may_stream(request, target, envelope.stream) else None
-        lease = await self._wait(house.switcher.acquire(self._model), interval)
+        lease = await self._wait(house.switcher.acquire(self._model, self._urgency()), interval)
         again = await self._serve(target, envelope, lease)
         if again is not None:
             await self._serve(target, envelope, await self._wait(again, interval), last=True)
@@ -180,6 +182,16 @@ class Exchange:
         for patch in reversed(patches):  # so that the offsets of those before it stay right
             target = patch.apply(target)
         return target, None
+
+    def _urgency(self) -> Urgency | None:
+        """Say how much of a hurry the client says that it is in, where that counts."""
+        if not self._house.config.trust_class_header:
+            return None
+        said = self._request.requestHeaders.getRawHeaders(b"x-llmux-class", [])
+        try:
+            return Urgency.from_header(b",".join(said)) if said else None
+        except ValueError as error:
+            raise BadClass(str(error)) from None
 
     async def _wait(self, waiting: Deferred[Lease], interval: float | None) -> Lease:
         """Wait for the model; show that we do, if it takes longer than so many seconds."""
