@@ -11,7 +11,7 @@ from llmux.budget import Budget
 from llmux.config import ModelConfig
 from llmux.hooks.contract import Hook
 from llmux.journal import Memory
-from llmux.orders import Kind
+from llmux.orders import Kind, OrderFailed
 from llmux.reservation import Reservation, ReservationEnded, ReservationRefused
 from llmux.test.fakes import model_config
 from llmux.test.switching import Bench
@@ -280,6 +280,42 @@ class ReservationTests(SynchronousTestCase):
         self.bench.switcher.reservations.give_back(first.id)
         self.assertTrue(second.held)
         self.assertNotEqual(first.id, second.id)
+
+    def test_keeps_what_it_waits_for(self) -> None:
+        """No small model takes a part of what one waits for that cannot have the rest yet."""
+        self.bench.request("a").leave()
+        self.assertEqual(self.bench.states()["a"], "waking")
+        self.reserve({"gpu0": 20.0, "gpu1": 20.0})
+        passing = self.bench.request("b")
+        self.assertEqual(self.bench.hooks.names(), ["wake a"], "gpu1 is kept for it")
+        self.end("a", Hook.WAKE)
+        self.end("a")
+        self.assertEqual(self.told, ["held"])
+        self.assertIsNone(passing.lease)
+
+    def test_being_made(self) -> None:
+        """What one is about to hold is promised to nobody, least of all to an order."""
+        self.wake("a")
+        self.reserve({"gpu0": 22.0})
+        self.assertEqual(self.bench.states()["a"], "sleeping")
+        done = self.bench.switcher.order(Kind.WAKE, "small")
+        failure = self.failureResultOf(done, OrderFailed)
+        self.assertIn("no room for small beside what is reserved", failure.getErrorMessage())
+        self.end("a")
+        self.assertEqual(self.told, ["held"])
+
+    def test_another_time_is_remembered(self) -> None:
+        """A restart knows the time to live that the last renewal gave, and not an older one."""
+        noted: list[float] = []
+        reservation = self.reserve({"gpu0": 20.0}, ttl=10.0)
+        reservations = self.bench.switcher.reservations
+        self.bench.switcher._remember = lambda: noted.append(
+            reservations.records()[reservation.id].ttl
+        )
+        reservations.renew(reservation.id)
+        self.assertEqual(noted, [], "nothing is different")
+        reservations.renew(reservation.id, 300.0)
+        self.assertEqual(noted, [300.0])
 
     def test_end(self) -> None:
         """When llmux ends, those that wait are told; those that hold are remembered."""
