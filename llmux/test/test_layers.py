@@ -42,8 +42,8 @@ LAYERS = (
         " hookruns estimate census reporting residency deliberation completion door reserving",
         "hooks", "proxy",
     ),
-    # HTTP
-    ("web",),
+    # HTTP; the switcher on a clock that is only pretended
+    ("web", "simulate"),
     # all together
     ("ending", "reload operating status"),
     ("service serving",),
