@@ -45,15 +45,16 @@ class EngineFigures:
 
 
 @attrs.define(eq=False)
-class _Work:
+class Work:
     """
-    One request at the engine.
+    One request at the engine, for :meth:`Engine.abort`.
 
     :ivar prompt: the service that its prompt takes, in seconds.
     :ivar answer: the service that its answer takes after that.
     :ivar first: called at the first token of the answer.
     :ivar done: called at the last.
     :ivar decoding: whether its prompt is done.
+    :ivar aborted: whether nobody wants its answer any more.
     """
 
     prompt: float
@@ -61,6 +62,7 @@ class _Work:
     first: Callable[[], None]
     done: Callable[[], None]
     decoding: bool = False
+    aborted: bool = False
 
 
 class Engine:
@@ -76,8 +78,8 @@ class Engine:
         self._figures = EngineFigures() if figures is None else figures
         self._service = 0.0  # of a request that was there from the beginning, in seconds
         self._as_of = clock.seconds()
-        self._marks: list[tuple[float, int, _Work]] = []  # a heap; one for each that runs
-        self._queue: deque[_Work] = deque()
+        self._marks: list[tuple[float, int, Work]] = []  # a heap; one for each that runs
+        self._queue: deque[Work] = deque()
         self._numbers = itertools.count()
         self._timer: IDelayedCall | None = None
 
@@ -97,7 +99,7 @@ class Engine:
         output_tokens: int,
         first: Callable[[], None],
         done: Callable[[], None],
-    ) -> None:
+    ) -> Work:
         """
         Take one more request.
 
@@ -107,15 +109,34 @@ class Engine:
         :param done: called when its answer is complete; never before this method has returned.
         """
         figures = self._figures
-        work = _Work(
+        work = Work(
             figures.prompt_secs(prompt_tokens), output_tokens * figures.token_secs, first, done
         )
         if self.running >= figures.most:
             self._queue.append(work)
-            return
+            return work
         self._catch_up()
         self._mark(work, work.prompt)
         self._set_timer()
+        return work
+
+    def abort(self, work: Work) -> None:
+        """Give up a request that has not ended; neither of its functions is called any more."""
+        work.aborted = True
+        if work in self._queue:
+            self._queue.remove(work)
+            return
+        self._catch_up()
+        self._marks = [mark for mark in self._marks if mark[2] is not work]
+        heapq.heapify(self._marks)
+        self._fill_up()
+        self._set_timer()
+
+    def _fill_up(self) -> None:
+        """Let those run who wait, as far as there is a place."""
+        while self._queue and self.running < self._figures.most:
+            following = self._queue.popleft()
+            self._mark(following, following.prompt)
 
     def _catch_up(self) -> None:
         """Count the service since anything changed."""
@@ -126,7 +147,7 @@ class Engine:
             self._service = 0.0  # nobody has a mark: begin anew, so that it stays exact
         self._as_of = now
 
-    def _mark(self, work: _Work, service: float) -> None:
+    def _mark(self, work: Work, service: float) -> None:
         heapq.heappush(self._marks, (self._service + service, next(self._numbers), work))
 
     def _set_timer(self) -> None:
@@ -143,19 +164,18 @@ class Engine:
         self._timer = None
         self._catch_up()
         self._service = max(self._service, self._marks[0][0])  # whatever was lost by rounding
-        told: list[Callable[[], None]] = []
+        told: list[tuple[Work, bool]] = []  # and whether that was its end
         passed = self._service + _ROUNDING
         while self._marks and self._marks[0][0] <= passed:
             _, _, work = heapq.heappop(self._marks)
             if not work.decoding:
                 work.decoding = True
-                told.append(work.first)
+                told.append((work, False))
                 self._mark(work, work.answer)
                 continue
-            told.append(work.done)
-            if self._queue:
-                following = self._queue.popleft()
-                self._mark(following, following.prompt)
+            told.append((work, True))
+            self._fill_up()
         self._set_timer()
-        for tell in told:
-            tell()
+        for work, ended in told:
+            if not work.aborted:  # by one that was told before it
+                (work.done if ended else work.first)()
