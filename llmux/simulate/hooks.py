@@ -21,6 +21,7 @@ JITTER = 0.1
 """The standard deviation of the logarithm of what a hook takes."""
 
 _SLEEP_SHARE = 0.2  # of a switch of which it is not known how much of it is sleep
+_LEAST = 0.001  # seconds that any hook takes, so that it is seen that it ran
 _UNKNOWN = 3.0  # seconds of a switch of which nothing is known
 
 
@@ -41,7 +42,7 @@ class HookCosts:
     :param measured: what is known of models and of pairs of them.
     """
 
-    switch: float
+    switch: float = attrs.field(validator=attrs.validators.gt(0.0))
     measured: SwitchCosts = attrs.Factory(SwitchCosts)
 
     @classmethod
@@ -62,7 +63,7 @@ class HookCosts:
             empty: dict[str, object] = {"sleep": {}, "wake": {}, "pair": [], "lease": {}}
             measured = SwitchCosts.from_json({**empty, **document})
             said = document.get("switch", _mean(measured)) if switch is None else switch
-            if not (isinstance(said, int | float) and 0 <= said < math.inf):
+            if not (isinstance(said, int | float) and 0 < said < math.inf):
                 raise ValueError(f"switch: {said!r} is no number of seconds")
         except (OSError, ValueError) as error:
             raise CostsError(f"{path}: the costs cannot be read: {error}") from error
@@ -76,9 +77,10 @@ class HookCosts:
             own, pair, share = self.measured.sleep, (call.model, call.target), _SLEEP_SHARE
         else:
             return 0.0
-        if call.model in own:
-            return own[call.model]
-        return self.measured.pair.get(pair, self.switch) * share
+        seconds = own.get(call.model)
+        if seconds is None:
+            seconds = self.measured.pair.get(pair, self.switch) * share
+        return max(_LEAST, seconds)
 
 
 @implementer(IHookRunner)
