@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from fractions import Fraction
 
 from llmux import beside, ctl
 from llmux._version import __version__
@@ -28,6 +29,7 @@ _ASKING = {
 }
 
 
+_CONFIG = "config.yaml"  # where nothing else is said
 _NO_SENSE = 2  # argparse's exit status for a command line that makes no sense
 
 
@@ -39,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :returns: the exit status.
     """
     parsed = _parser().parse_args(arguments)
+    if parsed.command == "simulate":
+        return simulate(parsed)
+    if parsed.config is None:
+        parsed.config = _CONFIG
     if parsed.command == "check":
         return check(parsed.config)
     if parsed.command in _ASKING:
@@ -89,6 +95,27 @@ def run_beside(parsed: argparse.Namespace) -> int:
     return beside.run(job, where, sys.stderr)
 
 
+def simulate(parsed: argparse.Namespace) -> int:
+    """Tell what policies would do with a trace of requests."""
+    from llmux.simulate import command
+
+    return command.run(
+        command.Command(
+            trace=parsed.trace,
+            config=parsed.config,
+            policies=tuple(parsed.policy),
+            cost=parsed.cost,
+            costs=parsed.costs,
+            engines=tuple(parsed.engine),
+            keep=parsed.keep,
+            seed=parsed.seed,
+            json=parsed.json,
+        ),
+        sys.stdout,
+        sys.stderr,
+    )
+
+
 def ask(command: ctl.Command, admin: Address | None, config: str, port: int | None) -> int:
     """
     Ask a running llmux.
@@ -121,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         description="One OpenAI-compatible address in front of several inference servers"
         " that do not all fit on the GPU.",
     )
-    _add_config(parser, "config.yaml")
+    _add_config(parser, None)
     parser.add_argument("-p", "--port", type=_port, metavar="N", help="the TCP port to listen on")
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
     parser.add_argument("-V", "--version", action="version", version=f"llmux {__version__}")
@@ -137,7 +164,39 @@ def _parser() -> argparse.ArgumentParser:
         _add_where(asking)
         asking.add_argument("--json", action="store_true", help="print the answer as it comes")
     _add_run(commands.add_parser("run", help="run a command in room that is reserved for it"))
+    _add_simulate(commands.add_parser("simulate", help="tell what policies would do with a trace"))
     return parser
+
+
+def _add_simulate(simulating: argparse.ArgumentParser) -> None:
+    _add_config(simulating, argparse.SUPPRESS, "the models of the trace, one awake at a time")
+    simulating.add_argument(
+        "--trace", required=True, metavar="PATH",
+        help="the requests: a CSV file, compressed if its name ends with .gz",
+    )  # fmt: skip
+    simulating.add_argument(
+        "--policy", type=_words, action="extend", default=[], metavar="NAME[,...]",
+        help="which policies; default: all that there are",
+    )  # fmt: skip
+    simulating.add_argument(
+        "--cost", type=_switch_secs, metavar="SECS",
+        help="what a switch takes where nothing was measured; default: 10",
+    )  # fmt: skip
+    simulating.add_argument("--costs", metavar="PATH", help="what was measured of switches: JSON")
+    simulating.add_argument(
+        "--engine", action="append", default=[], metavar="[MODEL=]P,T,S,N",
+        help="how fast the engines are, or one is: tokens of a prompt per second, seconds per token"
+        " of an answer, slowdown per further request, how many run at once; default:"
+        " 6000,0.02,0.02,32",
+    )  # fmt: skip
+    simulating.add_argument(
+        "--keep", type=_probability, default=1.0, metavar="PROB",
+        help="the probability with which each request, or session, counts, like 1/12; default: 1",
+    )  # fmt: skip
+    simulating.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of all chance; default: 0"
+    )
+    simulating.add_argument("--json", action="store_true", help="print all figures, as JSON")
 
 
 def _add_run(running: argparse.ArgumentParser) -> None:
@@ -164,9 +223,11 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
                         " the configuration says")  # fmt: skip
 
 
-def _add_config(parser: argparse.ArgumentParser, default: str) -> None:
+def _add_config(
+    parser: argparse.ArgumentParser, default: str | None, otherwise: str = _CONFIG
+) -> None:
     parser.add_argument(
-        "-c", "--config", default=default, metavar="PATH", help="default: config.yaml"
+        "-c", "--config", default=default, metavar="PATH", help=f"default: {otherwise}"
     )
 
 
@@ -175,6 +236,27 @@ def _port(word: str) -> int:
     if not 1 <= port <= 65535:
         raise argparse.ArgumentTypeError("a port is a whole number from 1 to 65535")
     return port
+
+
+def _words(word: str) -> list[str]:
+    return [each.strip() for each in word.split(",") if each.strip()]
+
+
+def _switch_secs(word: str) -> float:
+    seconds = float(word)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{word!r} is no time that a switch takes, in seconds")
+    return seconds
+
+
+def _probability(word: str) -> float:
+    try:
+        probability = float(Fraction(word))
+    except (ValueError, ZeroDivisionError):
+        probability = -1.0
+    if not 0 < probability <= 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is no probability, like 0.5 or 1/12")
+    return probability
 
 
 def _needs(word: str) -> dict[str, float]:

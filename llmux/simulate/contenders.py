@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llmux.errors import LLMuxError
 from llmux.policy import POLICIES, ISwitchPolicy
 from llmux.settings import PolicyConfig
@@ -24,6 +26,18 @@ def names() -> tuple[str, ...]:
     return (*POLICIES, fifo240.NAME)
 
 
+def check_names(wanted: Sequence[str]) -> tuple[str, ...]:
+    """
+    Give some names back if there are policies of all of them.
+
+    :raises UnknownPolicy: else.
+    """
+    for name in wanted:
+        if name not in names():
+            raise UnknownPolicy(name)
+    return tuple(wanted)
+
+
 def make_policy(name: str, settings: PolicyConfig) -> ISwitchPolicy:
     """
     Make a policy that has learnt nothing yet.
@@ -34,6 +48,5 @@ def make_policy(name: str, settings: PolicyConfig) -> ISwitchPolicy:
     """
     if name == fifo240.NAME:
         return fifo240.Fifo240Policy()
-    if name not in POLICIES:
-        raise UnknownPolicy(name)
+    check_names([name])
     return POLICIES[name]()
