@@ -18,7 +18,7 @@ from typing import TextIO
 import attrs
 
 from llmux.errors import LLMuxError
-from llmux.policy.contract import INTERACTIVE
+from llmux.urgency import INTERACTIVE
 
 REQUIRED = ("arrived_at", "model", "prompt_tokens", "output_tokens")
 """The columns that every trace has."""
