@@ -1,5 +1,8 @@
 """Who gets the GPU next: the contract between the switcher and a policy, and the policies."""
 
+from collections.abc import Callable
+
+from llmux.policy.balanced import BalancedPolicy
 from llmux.policy.contract import (
     ISwitchPolicy,
     ModelView,
@@ -9,6 +12,7 @@ from llmux.policy.contract import (
     WaitingView,
 )
 from llmux.policy.fifo import FifoPolicy
+from llmux.policy.quantum import QuantumPolicy
 from llmux.urgency import BATCH, INTERACTIVE
 
 __all__ = [
@@ -24,5 +28,9 @@ __all__ = [
     "WaitingView",
 ]
 
-POLICIES = {"fifo": FifoPolicy}
+POLICIES: dict[str, Callable[[], ISwitchPolicy]] = {
+    "fifo": FifoPolicy,
+    "quantum": QuantumPolicy,
+    "balanced": BalancedPolicy,
+}
 """The policies by the name that ``policy.name`` gives them."""

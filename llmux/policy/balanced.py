@@ -1,0 +1,229 @@
+"""
+Balanced regret: leave a model when staying would cost others as much as leaving costs its own.
+
+Whoever waits adds the square of the wait to what is suffered: one that waits for a minute weighs as
+much as four that wait for half a minute.  A model is left for another one when
+
+- those who wait for the other have suffered as much as those will who come while it is away, as
+  often as they came before, and as far as they did come when it was left in the past;
+- and it does not pay to stay a little longer: closing a model that is still answering is what costs
+  most, and what comes meanwhile is served beside that nearly for nothing.
+
+Whatever these say, whoever has waited for three tours is served next.  A tour is the time that it
+takes to serve everybody once who is waited for, and to be back.
+
+That this is an economic order quantity, where a busy period grows like e to the power of what is
+in flight, and why serving until a queue is empty starves: Hofri and Ross 1987 (polling with
+switch-over times), Duenyas and Van Oyen 1995 (index rules), Vlasiou and Yechiali 2007 (M/G/inf).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import attrs
+from zope.interface import implementer
+
+from llmux.policy.arrivals import ArrivalRates
+from llmux.policy.contenders import TOURS, Contender, contenders, drain_secs, tour
+from llmux.policy.contract import ISwitchPolicy, Phase, PolicyContext, PolicyDecision
+from llmux.policy.departures import Departures
+from llmux.policy.prices import Prices
+
+_SOONEST = 0.25
+"""Seconds after which it is asked again at the earliest, where nothing happens before."""
+
+
+@attrs.frozen
+class _Leap:
+    """
+    What it would be like to go to a contender.
+
+    :param contender: to whom.
+    :param drain: how long those that would have to go still answer, in seconds.
+    :param hooks: how long the hooks of the switch take, in seconds.
+    :param answer: how long an answer takes there, in seconds.
+    :param back: how long the hooks of the way back take, in seconds.
+    """
+
+    contender: Contender
+    drain: float
+    hooks: float
+    answer: float
+    back: float
+
+    @classmethod
+    def to(cls, contender: Contender, prices: Prices) -> _Leap:
+        """Reckon it."""
+        name, victims = contender.name, contender.victims
+        return cls(
+            contender,
+            drain=drain_secs(contender, prices),
+            hooks=prices.switch(victims, name),
+            answer=prices.answer(name),
+            back=max((prices.switch((name,), victim) for victim in victims), default=0.0),
+        )
+
+    @property
+    def lead(self) -> float:
+        """In how many seconds those are served who wait there."""
+        return self.drain + self.hooks
+
+    @property
+    def away(self) -> float:
+        """For how many seconds those are away that have to go, if it is left again at once."""
+        return self.lead + self.answer + self.back
+
+    @property
+    def weight(self) -> float:
+        """What those have suffered who wait there, when they are served: square seconds."""
+        return self.contender.weight(self.lead)
+
+    @property
+    def index(self) -> float:
+        """That, for each second that it takes to serve them."""
+        return self.weight / max(self.hooks + self.answer, 1e-6)
+
+
+@implementer(ISwitchPolicy)
+class BalancedPolicy:
+    """Switches when it costs those who wait more not to."""
+
+    def __init__(self) -> None:
+        self._rates = ArrivalRates()
+        self._departures = Departures()
+        self._finished: dict[str, float] = {}
+
+    def decide(self, context: PolicyContext) -> PolicyDecision:
+        """Stay, go, or go on."""
+        self._rates.look(context)
+        self._departures.settle(context.now)
+        waiting = contenders(context)
+        if context.phase is Phase.SETTLED:
+            return self._settled(waiting, context)
+        target = next((each for each in waiting if each.name == context.target), None)
+        if target is None:
+            return self._settled(waiting, context)
+        if context.phase is Phase.DRAINING:
+            return PolicyDecision(target=target.name)
+        overdue = _overdue(waiting, context)
+        if overdue is not None:
+            return self._go(_Leap.to(overdue, Prices(context.costs)), context, forced=True)
+        leaps = [_Leap.to(each, Prices(context.costs)) for each in waiting]
+        return self._go(max(leaps, key=lambda leap: leap.index), context)
+
+    def _settled(self, waiting: list[Contender], context: PolicyContext) -> PolicyDecision:
+        for name in context.models:
+            self._departures.stays(name) if context.models[name].leases else None
+        overdue = _overdue(waiting, context)
+        prices = Prices(context.costs)
+        if overdue is not None:
+            return self._go(_Leap.to(overdue, prices), context, forced=True)
+        leaps = sorted(
+            (_Leap.to(each, prices) for each in waiting), key=lambda leap: leap.index, reverse=True
+        )
+        ask_at = None
+        left: set[frozenset[str]] = set()
+        for leap in leaps:
+            victims = frozenset(leap.contender.victims)
+            if victims in left:
+                continue  # whoever comes before would be served from the same places
+            left.add(victims)
+            later = self._stay_until(leap, waiting, context)
+            if later is None:
+                return self._go(leap, context)
+            ask_at = later if ask_at is None else min(ask_at, later)
+        return PolicyDecision(ask_at=ask_at)
+
+    def _stay_until(
+        self, leap: _Leap, waiting: list[Contender], context: PolicyContext
+    ) -> float | None:
+        """
+        Say when to look again whether to go, or ``None``: now.
+
+        :returns: seconds of the context's time.
+        """
+        contender, now = leap.contender, context.now
+        if not contender.victims:
+            return None
+        prices, idle = Prices(context.costs), contender.leases == 0
+        rates = {name: self._rates.rate(name) for name in contender.victims}
+        regret = sum(
+            self._departures.factor(name, idle) * rate * (leap.away / 2) ** 3 / 3
+            for name, rate in rates.items()
+        )
+        if leap.weight >= regret:
+            if idle:
+                return None
+            open_secs = max(
+                prices.open(name, victim.leases, rates[name])
+                for name, victim in contender.victims.items()
+            )
+            suffered = sum(each.count for each in waiting) * (open_secs - leap.drain)
+            if suffered > sum(rates.values()) * open_secs * leap.away:
+                return None
+            answer = max(prices.answer(name) for name in contender.victims)
+            return now + max(2 * _SOONEST, answer / 4)
+        if idle:
+            rest = max(
+                max(victim.awake_since, self._finished.get(name, victim.awake_since))
+                for name, victim in contender.victims.items()
+            )
+            leave_at = rest + leap.hooks / 2
+            if now >= leave_at:
+                return None
+            return min(leave_at, now + max(_SOONEST, leap.away / 20))
+        return now + max(_SOONEST, leap.away / 20)
+
+    def _go(self, leap: _Leap, context: PolicyContext, *, forced: bool = False) -> PolicyDecision:
+        for name, victim in leap.contender.victims.items():
+            expected = self._rates.rate(name) * leap.away**3 / 3
+            idle = victim.leases == 0
+            if context.phase is Phase.SETTLED:
+                self._departures.leaves(name, idle, context.now, leap.away, expected)
+        return PolicyDecision(target=leap.contender.name, forced=forced)
+
+    def arrived(self, model: str, now: float) -> None:
+        """Learn how often it is asked for, and how many come while it is away."""
+        self._rates.arrived(model, now)
+        self._departures.arrived(model, now)
+
+    def completed(self, model: str, now: float, seconds: float) -> None:
+        """Remember when it last was of use."""
+        self._finished[model] = now
+
+    def left(self, model: str, now: float) -> None:
+        """Take in that somebody does not wait any more."""
+        self._rates.left(model, now)
+
+    def switched(self, target: str, evicted: tuple[str, ...], now: float, success: bool) -> None:
+        """Take in that those are served who have waited."""
+        if success:
+            self._rates.opened(target, now)
+
+    def as_json(self) -> dict[str, object]:
+        """Give how often models are asked for, and what leaving them has cost."""
+        return {"arrivals": self._rates.as_json(), "departures": self._departures.as_json()}
+
+    def learn(self, learnt: Mapping[str, object]) -> None:
+        """
+        Take back what :meth:`as_json` gave.
+
+        :raises ValueError: if it is anything else; then nothing is taken.
+        """
+        rates, departures = ArrivalRates(), Departures()
+        arrivals = learnt.get("arrivals", {})
+        if not isinstance(arrivals, Mapping):
+            raise ValueError(f"arrivals: {arrivals!r} is no object")
+        rates.learn(arrivals)
+        departures.learn(learnt.get("departures", []))
+        self._rates, self._departures = rates, departures
+
+
+def _overdue(waiting: Iterable[Contender], context: PolicyContext) -> Contender | None:
+    """Give the contender of whoever has waited longest, if that was too long."""
+    waiting = list(waiting)
+    if not waiting:
+        return None
+    first = max(waiting, key=lambda each: each.wait)
+    return first if first.wait >= TOURS * tour(first, waiting, context) else None

@@ -1,0 +1,65 @@
+"""A quantum: once awake, a model stays open for so many switches' costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from zope.interface import implementer
+
+from llmux.policy.contenders import Contender, contenders
+from llmux.policy.contract import ISwitchPolicy, Phase, PolicyContext, PolicyDecision
+from llmux.policy.prices import Prices
+
+SWITCH_COSTS = 3.0
+"""For so many times what a switch costs a model stays open, where nothing is said."""
+
+
+@implementer(ISwitchPolicy)
+class QuantumPolicy:
+    """
+    Whoever waits longest for a model that is not awake gets it, as soon as those that have to go
+    are idle, or have been awake for some times as long as the hooks of the switch take.
+
+    :param switch_costs: how many times.
+    """
+
+    def __init__(self, switch_costs: float = SWITCH_COSTS) -> None:
+        self._switch_costs = switch_costs
+
+    def decide(self, context: PolicyContext) -> PolicyDecision:
+        """Choose the model of the oldest waiter for whom somebody may go."""
+        ask_at = None
+        for contender in contenders(context):
+            if contender.name == context.target or context.phase is not Phase.SETTLED:
+                return PolicyDecision(target=context.target)
+            leave_at = self._leave_at(contender, context)
+            if leave_at <= context.now:
+                return PolicyDecision(target=contender.name)
+            ask_at = leave_at if ask_at is None else min(ask_at, leave_at)
+        return PolicyDecision(ask_at=ask_at)
+
+    def _leave_at(self, contender: Contender, context: PolicyContext) -> float:
+        """Say when those may go who have to go, in seconds of the context's time."""
+        hooks = Prices(context.costs).switch(contender.victims, contender.name)
+        quantum = self._switch_costs * hooks
+        busy = (victim.awake_since for victim in contender.victims.values() if victim.leases)
+        return max((awake_since + quantum for awake_since in busy), default=context.now)
+
+    def arrived(self, model: str, now: float) -> None:
+        """Observe nothing."""
+
+    def completed(self, model: str, now: float, seconds: float) -> None:
+        """Observe nothing."""
+
+    def left(self, model: str, now: float) -> None:
+        """Observe nothing."""
+
+    def switched(self, target: str, evicted: tuple[str, ...], now: float, success: bool) -> None:
+        """Observe nothing."""
+
+    def as_json(self) -> dict[str, object]:
+        """Give nothing: what switches cost is learnt by the switcher."""
+        return {}
+
+    def learn(self, learnt: Mapping[str, object]) -> None:
+        """Take nothing back."""
