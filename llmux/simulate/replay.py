@@ -171,7 +171,7 @@ class _Replay:
 
     def _acquire(self, row: Row) -> Deferred[Lease]:
         """Ask for a lease: the only place where the switcher is told of a request."""
-        return self._switcher.acquire(self._resolved[row.model])
+        return self._switcher.acquire(self._resolved[row.model], row.urgency)
 
     def _found(self, bug: Failure) -> None:
         self._bug = bug
@@ -220,8 +220,9 @@ class _Request:
 
     def _is_done(self, lease: Lease) -> None:
         served = Served(
-            lease.model, self._row.kind, self._arrived, self._leased, self._first, self._clock.now
-        )
+            lease.model, lease.urgency.kind,
+            self._arrived, self._leased, self._first, self._clock.now,
+        )  # fmt: skip
         lease.release(Outcome.COMPLETE)
         self._replay.ended(self._row, served)
 

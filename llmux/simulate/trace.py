@@ -13,12 +13,12 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from random import Random
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 import attrs
 
 from llmux.errors import LLMuxError
-from llmux.urgency import INTERACTIVE
+from llmux.urgency import Urgency
 
 REQUIRED = ("arrived_at", "model", "prompt_tokens", "output_tokens")
 """The columns that every trace has."""
@@ -52,7 +52,7 @@ class Row:
     :param session: what is common to the requests of a client that waits for its own answers; empty
         for a request that has nothing to do with any other.
     :param think_secs: how long after the end of that answer it comes, in seconds.
-    :param kind: its class.
+    :param urgency: its class and priority; ``None``: what the configuration says of its model.
     """
 
     model: str
@@ -61,7 +61,7 @@ class Row:
     arrived_at: float | None = None
     session: str = ""
     think_secs: float = 0.0
-    kind: str = INTERACTIVE
+    urgency: Urgency | None = None
 
 
 Trace = tuple[Row, ...]
@@ -97,8 +97,8 @@ def write_trace(path: str | Path, trace: Iterable[Row]) -> None:
         for row in trace:
             arrived_at = "" if row.arrived_at is None else f"{row.arrived_at:.3f}"
             think_secs = f"{row.think_secs:.3f}" if row.arrived_at is None else ""
-            kind = "" if row.kind == INTERACTIVE else row.kind
             sizes = (row.prompt_tokens, row.output_tokens)
+            kind = _written(row.urgency)
             writer.writerow((arrived_at, row.model, *sizes, row.session, think_secs, kind))
 
 
@@ -122,6 +122,13 @@ def thin(trace: Trace, probability: float, seed: int) -> Trace:
         if keep:
             kept.append(row)
     return tuple(kept)
+
+
+def _written(urgency: Urgency | None) -> str:
+    """Say a class as :meth:`Urgency.from_header` reads it."""
+    if urgency is None:
+        return ""
+    return f"{urgency.kind};priority={urgency.priority}" if urgency.priority else urgency.kind
 
 
 def _open(path: Path, mode: str) -> TextIO:
@@ -166,7 +173,7 @@ class _Line:
     where: str
     values: Mapping[str, str]
 
-    def complain(self, what: str) -> None:
+    def complain(self, what: str) -> NoReturn:
         """Say what is wrong."""
         raise TraceError(self.where, what)
 
@@ -197,7 +204,7 @@ class _Line:
             arrived_at=arrived_at,
             session=session,
             think_secs=0.0 if arrived_at is not None else think_secs or 0.0,
-            kind=values.get("class") or INTERACTIVE,
+            urgency=self._urgency(),
         )
 
     def _seconds(self, column: str) -> float | None:
@@ -212,6 +219,13 @@ class _Line:
         if not 0 <= seconds < math.inf:
             self.complain(f"{column}: {word!r} is no number of seconds")
         return seconds
+
+    def _urgency(self) -> Urgency | None:
+        word = self.values.get("class", "")
+        try:
+            return Urgency.from_header(word.encode()) if word else None
+        except ValueError as error:
+            self.complain(f"class: {word!r} is not {error}")
 
     def _tokens(self, column: str) -> int:
         word = self.values[column]

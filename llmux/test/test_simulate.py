@@ -22,6 +22,7 @@ from llmux.simulate.run import Run, Span
 from llmux.simulate.trace import Row, Trace
 from llmux.states import State
 from llmux.test.fakes import model_config
+from llmux.urgency import BATCH, INTERACTIVE, Urgency
 
 TRACES = st.lists(
     st.builds(
@@ -30,7 +31,7 @@ TRACES = st.lists(
         prompt_tokens=st.integers(0, 6000),
         output_tokens=st.integers(1, 500),
         arrived_at=st.integers(0, 100).map(float),
-        kind=st.sampled_from(["interactive", "batch"]),
+        urgency=st.sampled_from([None, Urgency(BATCH, 2)]),
     ),
     min_size=1,
     max_size=20,
@@ -62,7 +63,7 @@ class SimulateTests(SynchronousTestCase):
 
     def test_one_request(self) -> None:
         """A request waits for its model's wake, and is answered."""
-        trace = (Row("a", 6000, 100, 5.0, kind="batch"),)
+        trace = (Row("a", 6000, 100, 5.0, urgency=Urgency(BATCH)),)
         run = simulate(setup(trace), trace, "fifo")
         (served,) = run.served
         self.assertEqual((served.model, served.kind, served.arrived), ("a", "batch", 5.0))
@@ -146,6 +147,13 @@ class SimulateTests(SynchronousTestCase):
         run = simulate(setup(trace, settings), trace, "fifo")
         self.assertEqual(run.served[0].leased, 30.0)
         self.assertTrue(run.served[1].leased > 600)
+
+    def test_classes(self) -> None:
+        """Requests that say no class have that of their model, and the urgent ones go first."""
+        trace = (*rows((0, "a", 1)), Row("a", 0, 1, 1.0, urgency=Urgency(INTERACTIVE)))
+        configs = models("a", kind=BATCH, max_concurrency=1)
+        run = simulate(setup(trace, configs), trace, "fifo")
+        self.assertEqual([served.kind for served in run.served], [INTERACTIVE, BATCH])
 
     def test_unknown_model(self) -> None:
         """A trace that asks for what there is not is refused before it begins."""

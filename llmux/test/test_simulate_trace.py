@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from llmux.simulate.trace import Row, Trace, TraceError, read_trace, thin, write_trace
+from llmux.urgency import CLASSES, Urgency
 
 NAMES = st.text("abc/:,\"' é", min_size=1).map(str.strip).filter(bool)
 TOKENS = st.integers(0, 10**6)
+URGENCIES = st.builds(Urgency, st.sampled_from(CLASSES), st.integers(-9, 9))
 MILLISECONDS = st.integers(0, 10**7).map(lambda count: count / 1000)
 
 
@@ -32,7 +34,7 @@ def traces(draw: st.DrawFn) -> Trace:
                 arrived_at=None if later else draw(MILLISECONDS),
                 session=session,
                 think_secs=draw(MILLISECONDS) if later else 0.0,
-                kind=draw(st.sampled_from(["interactive", "batch"])),
+                urgency=draw(st.none() | URGENCIES),
             )
         )
         begun |= {session} - {""}
@@ -103,6 +105,11 @@ class TraceTests(SynchronousTestCase):
             (",a,1,2", "arrived_at is empty, but the request has to come at some time"),
         ):
             self.assertEqual(self.complaint("0,a,1,1", line), f"trace, line 3: {told}")
+
+    def test_wrong_class(self) -> None:
+        """A class that there is not is told with its line."""
+        told = self.complaint("0,a,1,urgent,2", header="arrived_at,model,prompt_tokens,class")
+        self.assertIn("line 2: class: 'urgent' is not interactive or batch", told)
 
     def test_wrong_sessions(self) -> None:
         """Of a session the first request has a time, and no later one."""
