@@ -11,9 +11,9 @@ import attrs
 
 from llmux.config import Config
 from llmux.errors import LLMuxError
-from llmux.simulate.contenders import check_names, names
 from llmux.simulate.engine import EngineFigures
 from llmux.simulate.hooks import HookCosts
+from llmux.simulate.policies import check_names, names
 from llmux.simulate.replay import Setup, config_of, simulate
 from llmux.simulate.results import summarize, table
 from llmux.simulate.trace import Trace, TraceError, read_trace, thin

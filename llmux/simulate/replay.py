@@ -25,9 +25,9 @@ from llmux.lease import Lease, Outcome
 from llmux.metrics import Metrics
 from llmux.names import Names
 from llmux.simulate import fifo240
-from llmux.simulate.contenders import make_policy
 from llmux.simulate.engine import Engine, EngineFigures, Work
 from llmux.simulate.hooks import HookCosts, SimulatedHooks
+from llmux.simulate.policies import make_policy
 from llmux.simulate.run import Run, Served, Span
 from llmux.simulate.trace import Row, Trace
 from llmux.states import State
@@ -76,7 +76,7 @@ def simulate(setup: Setup, trace: Trace, policy: str, seed: int = 0) -> Run:
     :param setup: what it meets.
     :param trace: the requests.
     :param policy: the name of the policy that decides, one of
-        :func:`llmux.simulate.contenders.names`.
+        :func:`llmux.simulate.policies.names`.
     :param seed: of the chance in what hooks take; the same seed gives the same run.
     :raises UnknownPolicy: if there is no such policy.
     :raises SimulationError: if the configuration does not know a model of the trace, or if there

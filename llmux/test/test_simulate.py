@@ -13,10 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from llmux.budget import SLOT
 from llmux.config import Config, ModelConfig
 from llmux.policy import POLICIES, FifoPolicy, PolicyContext, PolicyDecision
-from llmux.simulate import contenders, fifo240
-from llmux.simulate.contenders import UnknownPolicy, check_names
+from llmux.simulate import fifo240, policies
 from llmux.simulate.engine import EngineFigures
 from llmux.simulate.hooks import HookCosts
+from llmux.simulate.policies import UnknownPolicy, check_names
 from llmux.simulate.replay import PATIENCE, Setup, SimulationError, config_of, simulate
 from llmux.simulate.run import Run, Span
 from llmux.simulate.trace import Row, Trace
@@ -272,6 +272,6 @@ class Fifo240Tests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """It can be compared with, and nobody can configure it."""
-        self.assertEqual(contenders.names(), (*POLICIES, "fifo-2.4.0"))
+        self.assertEqual(policies.names(), (*POLICIES, "fifo-2.4.0"))
         self.assertEqual(check_names(["fifo-2.4.0", "fifo"]), ("fifo-2.4.0", "fifo"))
         self.assertNotIn("fifo-2.4.0", POLICIES)
