@@ -20,6 +20,7 @@ class GuardedPolicy:
     is logged, and a decision is made by :class:`~llmux.policy.fifo.FifoPolicy`.
 
     :param policy: the policy that is not trusted.
+    :ivar failures: how often anything went wrong in it.
     """
 
     _log = make_logger()
@@ -27,6 +28,7 @@ class GuardedPolicy:
     def __init__(self, policy: ISwitchPolicy) -> None:
         self._policy = policy
         self._fallback = FifoPolicy()
+        self.failures = 0
 
     @property
     def name(self) -> str:
@@ -44,7 +46,7 @@ class GuardedPolicy:
             _check(decision)
             return decision
         except Exception:
-            self._log.failure("the policy failed to decide; fifo does")
+            self._failed("decide; fifo does")
             return self._fallback.decide(context)
 
     def arrived(self, model: str, now: float) -> None:
@@ -70,7 +72,7 @@ class GuardedPolicy:
             json.dumps(learnt)  # or it could not be written down
             return learnt
         except Exception:
-            self._log.failure("the policy failed to say what it has learnt")
+            self._failed("say what it has learnt")
             return {}
 
     def learn(self, learnt: Mapping[str, object]) -> None:
@@ -81,7 +83,11 @@ class GuardedPolicy:
         try:
             observation()
         except Exception:
-            self._log.failure("the policy failed to observe")
+            self._failed("observe")
+
+    def _failed(self, what: str) -> None:
+        self.failures += 1
+        self._log.failure(f"the policy failed to {what}")
 
 
 def _check(decision: object) -> None:

@@ -79,8 +79,8 @@ def simulate(setup: Setup, trace: Trace, policy: str, seed: int = 0) -> Run:
         :func:`llmux.simulate.policies.names`.
     :param seed: of the chance in what hooks take; the same seed gives the same run.
     :raises UnknownPolicy: if there is no such policy.
-    :raises SimulationError: if the configuration does not know a model of the trace, or if there
-        are requests that would wait for ever.
+    :raises SimulationError: if the configuration does not know a model of the trace, if there are
+        requests that would wait for ever, or if the policy fails, which in production is forgiven.
     """
     if policy == fifo240.NAME:
         setup = attrs.evolve(setup, config=_with_one_slot(setup.config))
@@ -127,12 +127,14 @@ class _Replay:
 
     def run(self) -> Run:
         """Let the time pass until the last request has ended."""
-        self._switcher.start(Memory())
+        self._switcher.start(Memory()).addErrback(self._found)
         while self._left:
             if self._bug is not None:
                 self._bug.raiseException()
             if not self._clock.run_next() or self._is_stuck():
                 raise SimulationError(self._complaint())
+        if self._switcher.policy.failures:
+            raise SimulationError(f"{self._policy}: the policy has failed; the log says how")
         ended = self._clock.now
         return Run(self._policy, tuple(self._served), self._spans.all(), ended, self._failed)
 

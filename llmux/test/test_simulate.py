@@ -189,6 +189,20 @@ class SimulateTests(SynchronousTestCase):
             " wait: 1 for a",
         )  # fmt: skip
 
+    def test_failing_policy(self) -> None:
+        """A policy that fails is not forgiven as it would be in production."""
+
+        class Broken(FifoPolicy):
+            def completed(self, model: str, now: float, seconds: float) -> None:
+                raise ZeroDivisionError
+
+        trace = rows((0, "a", 1))
+        error = self.assertRaises(
+            SimulationError, simulate, setup(trace), trace, self.offer(Broken)
+        )
+        self.assertEqual(str(error), "other: the policy has failed; the log says how")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_looking_for_ever(self) -> None:
         """So is one that keeps thinking about it."""
 
