@@ -186,7 +186,9 @@ class _Replay:
         return not any(engine.running for engine in self._engines.values())
 
     def _complaint(self) -> str:
-        waiting = {name: self._switcher.waiting(name) for name in set(self._resolved.values())}
+        waiting = {
+            name: self._switcher.waiting(name) for name in sorted({*self._resolved.values()})
+        }
         whom = ", ".join(f"{count} for {name}" for name, count in waiting.items() if count)
         return (
             f"{self._policy}: {self._left} requests are left at {self._clock.now:.0f} s, and"
@@ -290,7 +292,7 @@ def _resolve(trace: Trace, config: Config) -> Mapping[str, str]:
     """
     names = Names(config)
     try:
-        return {name: names.resolve(name) for name in {row.model for row in trace}}
+        return {name: names.resolve(name) for name in sorted({row.model for row in trace})}
     except UnknownModel as error:
         raise SimulationError(
             f"the trace asks for what the configuration has not: {error}"
