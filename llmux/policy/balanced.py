@@ -34,6 +34,13 @@ _SOONEST = 0.25
 """Seconds after which it is asked again at the earliest, where nothing happens before."""
 
 
+_CAUTION = 1.5
+"""By how much what staying saves has to be more than what it costs."""
+
+_BATCH_STAYS = 3.0
+"""For so many times what a switch costs a model stays that serves only batch requests."""
+
+
 @attrs.frozen
 class _Leap:
     """
@@ -78,6 +85,17 @@ class _Leap:
     def weight(self) -> float:
         """What those have suffered who wait there, when they are served: square seconds."""
         return self.contender.weight(self.lead)
+
+    def regret(self, rate: float) -> float:
+        """
+        Say what those suffer who come while somebody who has to go is away: square seconds.
+
+        They come one after the other, and the last of them hardly wait.  To be careful it is taken
+        to be away for half of that time; what turns out to be more is learnt from departures.
+
+        :param rate: how many come in a second.
+        """
+        return rate * (self.away / 2) ** 3 / 3
 
     @property
     def index(self) -> float:
@@ -146,38 +164,60 @@ class BalancedPolicy:
         contender, now = leap.contender, context.now
         if not contender.victims:
             return None
-        prices, idle = Prices(context.costs), contender.leases == 0
+        idle = contender.leases == 0
+        if contender.is_batch and idle:
+            return None
+        if contender.serves_batch and not (idle or contender.is_batch):
+            since = max(victim.awake_since for victim in contender.victims.values())
+            leave_at = since + _BATCH_STAYS * leap.hooks
+            return None if now >= leave_at else leave_at
         rates = {name: self._rates.rate(name) for name in contender.victims}
         regret = sum(
-            self._departures.factor(name, idle) * rate * (leap.away / 2) ** 3 / 3
-            for name, rate in rates.items()
+            self._departures.factor(name, idle) * leap.regret(rate) for name, rate in rates.items()
         )
-        if leap.weight >= regret:
-            if idle:
-                return None
-            open_secs = max(
-                prices.open(name, victim.leases, rates[name])
-                for name, victim in contender.victims.items()
-            )
-            suffered = sum(each.count for each in waiting) * (open_secs - leap.drain)
-            if suffered > sum(rates.values()) * open_secs * leap.away:
-                return None
-            answer = max(prices.answer(name) for name in contender.victims)
-            return now + max(2 * _SOONEST, answer / 4)
-        if idle:
-            rest = max(
-                max(victim.awake_since, self._finished.get(name, victim.awake_since))
-                for name, victim in contender.victims.items()
-            )
-            leave_at = rest + leap.hooks / 2
-            if now >= leave_at:
-                return None
-            return min(leave_at, now + max(_SOONEST, leap.away / 20))
-        return now + max(_SOONEST, leap.away / 20)
+        soon = now + max(_SOONEST, leap.away / 20)
+        if leap.weight < regret:
+            if not idle:
+                return soon
+            leave_at = self._resting_since(contender) + leap.hooks / 2
+            return None if now >= leave_at else min(leave_at, soon)
+        if idle or not self._is_nearly_idle(leap, waiting, rates, Prices(context.costs)):
+            return None
+        return soon
+
+    def _is_nearly_idle(
+        self,
+        leap: _Leap,
+        waiting: list[Contender],
+        rates: Mapping[str, float],
+        prices: Prices,
+    ) -> bool:
+        """
+        Tell whether those that have to go will be idle by themselves so soon that it pays to wait.
+
+        :param rates: by name, how often they are asked for, in requests a second.
+        """
+        away = leap.drain + leap.back
+        away += sum(
+            prices.switch(each.victims, each.name) + prices.answer(each.name) for each in waiting
+        )
+        open_secs = max(
+            prices.open(name, victim.leases, rates[name])
+            for name, victim in leap.contender.victims.items()
+        )
+        longer = sum(each.count for each in waiting) * (open_secs - leap.drain)
+        return longer <= sum(rates.values()) * open_secs * away / _CAUTION
+
+    def _resting_since(self, contender: Contender) -> float:
+        """Say since when those that have to go have nothing to do, if they have nothing."""
+        return max(
+            max(victim.awake_since, self._finished.get(name, victim.awake_since))
+            for name, victim in contender.victims.items()
+        )
 
     def _go(self, leap: _Leap, context: PolicyContext, *, forced: bool = False) -> PolicyDecision:
         for name, victim in leap.contender.victims.items():
-            expected = self._rates.rate(name) * leap.away**3 / 3
+            expected = leap.regret(self._rates.rate(name))
             idle = victim.leases == 0
             if context.phase is Phase.SETTLED:
                 self._departures.leaves(name, idle, context.now, leap.away, expected)

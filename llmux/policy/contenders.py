@@ -9,7 +9,7 @@ import attrs
 from llmux.policy.contract import ModelView, PolicyContext, WaitingView
 from llmux.policy.prices import Prices
 from llmux.states import SERVING
-from llmux.urgency import BATCH
+from llmux.urgency import BATCH, BATCH_SECS
 
 TOURS = 3.0
 """After how many tours whoever still waits is served before all others."""
@@ -49,6 +49,16 @@ class Contender:
         return sum(view.count for view in self.views.values())
 
     @property
+    def is_batch(self) -> bool:
+        """Whether nobody interactive is among them."""
+        return all(kind == BATCH for kind in self.views)
+
+    @property
+    def serves_batch(self) -> bool:
+        """Whether nothing but batch requests is in flight at those that would have to go."""
+        return all(victim.leases == victim.batch_leases for victim in self.victims.values())
+
+    @property
     def leases(self) -> int:
         """How many requests are in flight at those that would have to go."""
         return sum(victim.leases for victim in self.victims.values())
@@ -63,25 +73,50 @@ class Contender:
 
 
 def contenders(context: PolicyContext) -> list[Contender]:
-    """
-    Give all that could be named now, whoever came first in front.
+    """Give all that could be named now, whoever came first in front; see :func:`counting`."""
+    at_once: list[Contender] = []
+    later: list[Contender] = []
+    hurry = is_in_a_hurry(context)
+    for name, model in context.models.items():
+        if model.state in SERVING or model.evicts is None:
+            continue
+        victims = {
+            each: context.models[each]
+            for each in model.evicts
+            if context.models[each].state in SERVING
+        }
+        views = counting(model, context.now, hurry=hurry and bool(victims))
+        if not views:
+            continue
+        can_come = model.not_before <= context.now or name == context.target
+        (at_once if can_come else later).append(Contender(name, model, views, victims, context.now))
+    return sorted(at_once or later, key=lambda each: each.place)
 
-    Batch requests count only where nobody would have to go for them; or where nobody interactive
-    waits or is served; or when they have waited for :data:`TOURS` tours.  That is looked at again
-    until the first hook of a switch.
+
+def is_in_a_hurry(context: PolicyContext) -> bool:
+    """Tell whether anybody interactive waits for a model, or is served by one."""
+    return any(
+        model.leases > model.batch_leases
+        or any(view.count for kind, view in model.waiting.items() if kind != BATCH)
+        for model in context.models.values()
+    )
+
+
+def counting(model: ModelView, now: float, *, hurry: bool) -> Mapping[str, WaitingView]:
     """
-    found = sorted(_all(context), key=lambda each: each.place)
-    if not any(BATCH in each.views for each in found):
-        return found
-    hurry = any(map(_is_in_a_hurry, context.models.values()))
-    counting = []
-    for each in found:
-        interactive = {kind: view for kind, view in each.views.items() if kind != BATCH}
-        if not (each.victims and hurry) or each.wait >= TOURS * tour(each, found, context):
-            counting.append(each)
-        elif interactive:
-            counting.append(attrs.evolve(each, views=interactive))
-    return sorted(counting, key=lambda each: each.place)
+    Give the requests that count for a model, by class.
+
+    Batch requests do not, where somebody would have to go for them while anybody is in a hurry;
+    until one of them has waited for :data:`~llmux.urgency.BATCH_SECS`.
+
+    :param now: the context's time, in seconds.
+    :param hurry: whether that is so.
+    """
+    return {
+        kind: view
+        for kind, view in model.waiting.items()
+        if view.count and not (kind == BATCH and hurry and now < view.oldest + BATCH_SECS)
+    }
 
 
 def tour(contender: Contender, others: Iterable[Contender], context: PolicyContext) -> float:
@@ -105,32 +140,6 @@ def drain_secs(contender: Contender, prices: Prices) -> float:
     return max(drains, default=0.0)
 
 
-def _all(context: PolicyContext) -> list[Contender]:
-    """Give those that could be woken now; if there are none, those that may be woken later."""
-    at_once: list[Contender] = []
-    later: list[Contender] = []
-    for name, model in context.models.items():
-        views = {kind: view for kind, view in model.waiting.items() if view.count}
-        if model.state in SERVING or model.evicts is None or not views:
-            continue
-        victims = {
-            each: context.models[each]
-            for each in model.evicts
-            if context.models[each].state in SERVING
-        }
-        contender = Contender(name, model, views, victims, context.now)
-        can_come = model.not_before <= context.now or name == context.target
-        (at_once if can_come else later).append(contender)
-    return at_once or later
-
-
 def _squared_waits(view: WaitingView, at: float) -> float:
     """Give the sum of the squared waits of some requests at some time, in square seconds."""
     return max(0.0, view.count * at * at - 2 * at * view.arrivals + view.squares)
-
-
-def _is_in_a_hurry(model: ModelView) -> bool:
-    """Tell whether anybody interactive waits for a model, or is served by it."""
-    if model.leases > model.batch_leases:
-        return True
-    return any(view.count for kind, view in model.waiting.items() if kind != BATCH)

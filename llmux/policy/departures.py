@@ -16,6 +16,11 @@ from llmux.costs import ALPHA
 
 _Kind = tuple[str, bool]  # the model, and whether it was idle when it was left
 
+_MOST = 5.0
+"""No more than so many times of what is expected is reckoned with, whatever was suffered before.
+
+Where many come at any time, more would have a model stay for as long as they do."""
+
 
 @attrs.define
 class _Departure:
@@ -56,7 +61,7 @@ class Departures:
         :param idle: whether nothing is in flight at the model that is to be left.
         """
         past = self._past.get((model, idle))
-        return 1.0 if past is None else past.suffered / past.expected
+        return 1.0 if past is None else min(_MOST, past.suffered / past.expected)
 
     def leaves(self, model: str, idle: bool, now: float, away: float, expected: float) -> None:
         """
