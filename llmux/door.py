@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -31,7 +29,6 @@ class Door:
     :param policy: observes them.
     :param costs: what was learnt.
     :param clock: tells the time.
-    :param unavailable: makes the error for a name whose models cannot be woken now.
     """
 
     _admission: Admission
@@ -40,7 +37,6 @@ class Door:
     _policy: ISwitchPolicy
     _costs: SwitchCosts
     _clock: IReactorTime
-    _unavailable: Callable[[str], ModelUnavailable]
 
     def acquire(self, name: str, urgency: Urgency | None = None) -> Deferred[Lease]:
         """
@@ -60,7 +56,7 @@ class Door:
             return fail(ShuttingDown())
         now = self._clock.seconds()
         if not model.admitting and now < model.wake_backoff.until:
-            return fail(self._unavailable(name))
+            return fail(self.unavailable(name))
         if model.admitting and model.free_places and not model.wanted:
             self._policy.arrived(name, now)
             return succeed(self._admission.grant(model, urgency or model.config.urgency))
@@ -70,6 +66,13 @@ class Door:
         waiting = self._admission.queue(model, urgency or model.config.urgency)
         self._conductor.consider()
         return waiting
+
+    def unavailable(self, name: str) -> ModelUnavailable:
+        """Make the error for a name whose models cannot be woken now."""
+        return ModelUnavailable(
+            f"Model {name} could not be woken; the server's log says why",
+            retry_after=self.estimate(name),  # which includes its back-off
+        )
 
     def _acquire_any(self, name: str, urgency: Urgency | None) -> Deferred[Lease]:
         """Ask for the right to send one request to any of several models."""
@@ -85,7 +88,7 @@ class Door:
             if model.admitting and model.free_places and not model.wanted:
                 return succeed(self._admission.grant(model, urgency, shared=shared))
         if shared.hopeless:
-            return fail(self._unavailable(name))
+            return fail(self.unavailable(name))
         if len(shared.room) >= min(model.config.max_waiting for model in shared.members):
             return fail(TooManyWaiting(name, len(shared.room), self.estimate(name)))
         waiting = self._admission.queue_shared(shared, urgency)

@@ -23,7 +23,7 @@ from llmux.conductor import Conductor
 from llmux.config import ModelConfig
 from llmux.costs import SwitchCosts
 from llmux.door import Door
-from llmux.errors import ModelUnavailable, ShuttingDown
+from llmux.errors import ShuttingDown
 from llmux.events import Events
 from llmux.health import HealthCheck
 from llmux.hookruns import HookRuns
@@ -121,12 +121,11 @@ class Switcher:
         self._conductor = Conductor(
             self._admission, self._agenda, self._residency, self._outlook, self.policy, clock,
             self._course, costs, self._health, Report(clock, self.policy, costs, metrics, events),
-            events, self._unavailable, self._settled,
+            events, lambda name: self._door.unavailable(name), self._settled,
         )  # fmt: skip
         self._door = Door(
-            self._admission, self._conductor, self._outlook, self.policy, costs, clock,
-            self._unavailable,
-        )  # fmt: skip
+            self._admission, self._conductor, self._outlook, self.policy, costs, clock
+        )
         self.reservations = Reservations(
             self._agenda.reservations, self._outlook, clock, events, self._conductor, self._note,
         )  # fmt: skip
@@ -340,11 +339,5 @@ class Switcher:
         model.has_fallen(now)
         model.revoke(Revocation.BACKEND_DOWN, now)
         if now < model.wake_backoff.until:
-            self._admission.refuse(model, lambda: self._unavailable(model.name))
+            self._admission.refuse(model, lambda: self._door.unavailable(model.name))
         self._changed()
-
-    def _unavailable(self, name: str) -> ModelUnavailable:
-        return ModelUnavailable(
-            f"Model {name} could not be woken; the server's log says why",
-            retry_after=self.estimate(name),  # which includes its back-off
-        )
