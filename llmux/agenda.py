@@ -32,11 +32,13 @@ class Proposal:
     :ivar due_at: when something will be due, if nothing is now, in the clock's seconds.
     :ivar off_limits: resources that somebody waits for who comes before all others, until those
         that are in the way have come to their end.
+    :ivar expected: the model that is expected next, if nothing is to be begun now.
     """
 
     switch: Switch | None = None
     due_at: float | None = None
     off_limits: frozenset[str] = frozenset()
+    expected: str | None = None
 
     def later(self, at: float) -> None:
         """Note that something will be due."""

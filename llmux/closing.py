@@ -13,6 +13,7 @@ from llmux.hookruns import Occasion
 from llmux.hooks.contract import IDLE, Reason
 from llmux.lease import Revocation
 from llmux.lifecycle import Model
+from llmux.preparing import Preparing
 from llmux.recovery import Recovery
 from llmux.states import State
 from llmux.switching import LETTING_GO, Course
@@ -31,6 +32,7 @@ class Closing:
     :param course: puts models to sleep.
     :param health: is told to look at nothing more.
     :param recovery: likewise, if it is not known yet what is awake.
+    :param preparing: gets nobody ready any more.
     """
 
     _models: Callable[[], Collection[Model]]
@@ -39,6 +41,7 @@ class Closing:
     _course: Course
     _health: HealthCheck
     _recovery: Recovery
+    _preparing: Preparing
     _looking: Deferred[None] | None = None
 
     def look(self) -> None:
@@ -59,6 +62,7 @@ class Closing:
         await self._until(lambda: not self._held(), LETTING_GO)
         await self._until(lambda: not self._switching(), None)  # its hooks have deadlines
         await self._health.end(self._models())
+        await self._preparing.end()
         self._recovery.stop()
         await self._until(lambda: not self._recovery.asking, None)
         if sleep_models:

@@ -14,6 +14,7 @@ from llmux.agenda import Agenda
 from llmux.errors import SwitchError
 from llmux.hooks.contract import Reason
 from llmux.outlook import Outlook
+from llmux.preparing import Preparing
 from llmux.reporting import Report
 from llmux.states import State
 from llmux.switching import Course, Switch
@@ -32,6 +33,7 @@ class Completion:
     :param outlook: says whether there is room.
     :param clock: tells the time.
     :param course: puts to sleep and wakes.
+    :param preparing: is to make way for the target's wake.
     :param report: is told how it went.
     :param unavailable: makes the error for those who wait for a model that could not be woken.
     :param consider: called when somebody may be served, or go on, before all is over.
@@ -43,6 +45,7 @@ class Completion:
     _outlook: Outlook
     _clock: IReactorTime
     _course: Course
+    _preparing: Preparing
     _report: Report
     _unavailable: Callable[[str], SwitchError]
     _consider: Callable[[], None]
@@ -59,6 +62,8 @@ class Completion:
         error = await self._course.put_to_sleep(switch)
         target = switch.target
         if error is None:
+            if target is not None:
+                await self._preparing.end(target)
             unwanted = self._unwanted(switch)
             if unwanted is not None:
                 return unwanted

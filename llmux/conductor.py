@@ -36,6 +36,7 @@ from llmux.lifecycle import Model
 from llmux.outlook import Outlook
 from llmux.policy.contract import Phase, PolicyDecision
 from llmux.policy.guard import GuardedPolicy
+from llmux.preparing import Preparing
 from llmux.reporting import Report
 from llmux.residency import Residency
 from llmux.states import State
@@ -64,6 +65,7 @@ class Conductor:
     :param course: carries switches out.
     :param costs: what was learnt.
     :param health: asks models whether they are alive.
+    :param preparing: gets those ready that are expected.
     :param report: is told how switches end.
     :param events: logs what happens.
     :param unavailable: makes the error for those who wait for a model that could not be woken.
@@ -86,6 +88,7 @@ class Conductor:
         course: Course,
         costs: SwitchCosts,
         health: HealthCheck,
+        preparing: Preparing,
         report: Report,
         events: Events,
         unavailable: Callable[[str], SwitchError],
@@ -100,11 +103,12 @@ class Conductor:
         self._outlook = outlook
         self._clock = clock
         self._health = health
+        self._preparing = preparing
         self._report = report
         self._events = events
         self._completion = Completion(
-            admission, agenda, outlook, clock, course, report, unavailable, self.consider,
-            lambda: self.stopped,
+            admission, agenda, outlook, clock, course, preparing, report, unavailable,
+            self.consider, lambda: self.stopped,
         )  # fmt: skip
         self._settled = settled
         self.switches: list[Switch] = []
@@ -160,6 +164,7 @@ class Conductor:
     def stop(self) -> None:
         """Begin no further switch, and call off those that can be; hooks that run go on."""
         self.stopped = True
+        self._preparing.stop()
         self._alarm.forget()
         self._alarm.set()
         for switch in tuple(self.switches):
@@ -189,6 +194,7 @@ class Conductor:
         self._off_limits = proposal.off_limits
         if proposal.switch is None:
             self._alarm.note(proposal.due_at)
+            self._preparing.expect(self.switches, proposal.expected)
             return
         self._start(proposal.switch, now)
 
@@ -235,8 +241,12 @@ class Conductor:
         switch.cut(now)
         if not switch.drained(now):
             self._alarm.note(ask_at, switch.due_at(now))
-        elif all(self._health.leave_alone(model) for model in switch.leaving):
-            self._commit(switch)  # else when what was asked about their health has ended
+        elif all(self._is_left_alone(model) for model in switch.leaving):
+            self._commit(switch)  # else when what runs on them has ended
+
+    def _is_left_alone(self, model: Model) -> bool:
+        """See that nothing is asked about a model, or done for it, whose hooks are to run."""
+        return self._health.leave_alone(model) and self._preparing.leave_alone(model)
 
     def _pointless(self, switch: Switch) -> str | None:
         """Say why what led to a switch is not so any more, if that is so."""

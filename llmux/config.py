@@ -76,8 +76,9 @@ _SHUTDOWN = Shutdown()
 _ADMIN = Admin()
 _SETTINGS = {field.name: field.metadata["section"] for field in attrs.fields(ModelSettings)}
 _OF_ONE_MODEL = (
-    "wake", "sleep", "alive", "freed", "kill", "stop", "adopt", "max_concurrency", "needs",
-    "asleep_needs", "pinned", "wake_at_start", "aliases", "rewrite_model", "class", "priority",
+    "wake", "sleep", "alive", "freed", "kill", "stop", "prepare", "adopt", "max_concurrency",
+    "needs", "asleep_needs", "pinned", "wake_at_start", "aliases", "rewrite_model", "class",
+    "priority",
 )  # fmt: skip  # beside its address and settings
 _OF_ALL_MODELS = {
     **{field.name: field.metadata["section"] for field in attrs.fields(Limits)},
@@ -274,6 +275,7 @@ def _read_model(
         freed=section.get("freed", hook_script, None),
         kill=section.get("kill", hook_script, None),
         stop=section.get("stop", hook_script, None),
+        prepare=section.get("prepare", hook_script, None),
         adopt=Adoption(section.get("adopt", one_of(_ADOPTIONS), Adoption.WAKE.value)),
         max_concurrency=section.get("max_concurrency", optional_count, None),
         needs=section.get("needs", alternatives, (ONE_SLOT if resources == {} else {},)),

@@ -77,9 +77,10 @@ class HookRuns:
         self._hooks.stop(model.name)
 
     async def run(self, model: Model, hook: Hook, occasion: Occasion) -> HookResult:
-        """Run a hook to its end."""
+        """Run a hook to its end; that a ``prepare`` had to make way is no failure."""
         result = await self._run(model, hook, occasion, None)
-        self._metrics.hook_ended(model.name, hook.value, result.seconds, result.success)
+        fine = result.success or (hook is Hook.PREPARE and result.stopped)
+        self._metrics.hook_ended(model.name, hook.value, result.seconds, fine)
         self._tell(model, hook, occasion, result)
         return result
 
@@ -153,11 +154,11 @@ class HookRuns:
 
 def _placement(model: Model, hook: Hook) -> Amounts | None:
     """
-    Say where a model is, or is to be.
+    Say where a model is, or is to be; while it is being prepared, that is not settled yet.
 
     One that may be awake already in any of several places is woken in the first of them: either it
     is awake, and its wake hook leaves it where it is, or it is not, and any place is as good.
     """
-    if model.place.known:
+    if model.place.known and hook is not Hook.PREPARE:
         return model.place.needs
     return model.config.needs[0] if hook is Hook.WAKE else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import sys
 from collections.abc import Callable, Mapping
 
@@ -23,6 +24,15 @@ from llmux.waiting import WaitingRoom, merged
 
 PROOF_SECS = 60.0
 """Seconds for which a model has to be awake to count as healthy, if it has answered nothing."""
+
+
+class Prepared(enum.Enum):
+    """How far a model has been got ready to be woken, since it was last at rest."""
+
+    NO = "no"
+    PARTLY = "partly"
+    """Its ``prepare`` was ended, for something else was to be done with the model."""
+    YES = "yes"
 
 
 class ImpossibleTransition(LLMuxError):
@@ -70,6 +80,9 @@ class Model:
     :ivar waiting: the requests that wait for it.
     :ivar wake_backoff: after wakes that failed.
     :ivar sleep_backoff: after sleeps that failed.
+    :ivar preparing: whether its ``prepare`` runs.
+    :ivar prepared: how far that has come.
+    :ivar prepare_backoff: after times when that failed.
     :ivar health: see :class:`Health`.
     :ivar reports: the last run of each of its hooks.
     :ivar asked: the number of the last request for it among all; 0 if there was none.
@@ -101,6 +114,9 @@ class Model:
     revoked_at: float | None = None
     wake_backoff: BackOff = attrs.Factory(BackOff)
     sleep_backoff: BackOff = attrs.Factory(BackOff)
+    preparing: bool = False
+    prepared: Prepared = Prepared.NO
+    prepare_backoff: BackOff = attrs.Factory(BackOff)
     health: Health = attrs.Factory(Health)
     reports: dict[Hook, HookReport] = attrs.Factory(dict)
     asked: int = 0
@@ -271,6 +287,7 @@ class Model:
         elif self.leaving_since is None:
             self.leaving_since = now
         self.kept_open = False
+        self.prepared = Prepared.NO
         self.revoked_at = None
         if not state.holds and self.placement is not None and not self.placement.known:
             self.placement = None  # it has slept once: the next time it is known where it is

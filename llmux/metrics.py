@@ -138,6 +138,17 @@ class Metrics:
         self._hook_failures = counter(
             "llmux_hook_failures_total", "Total hook script failures", "model", "hook"
         )
+        self._wake_duration = histogram(
+            "llmux_wake_duration_seconds",
+            "Time from the start of a wake hook until the model was awake",
+            "model",
+            "prepared",
+        )
+        self._prepared_in_vain = counter(
+            "llmux_prepared_in_vain_total",
+            "Times that a model was prepared and another one was woken in its place",
+            "model",
+        )
         self.know(models)
 
     def watch(self, observe: Callable[[], Observed]) -> None:
@@ -242,6 +253,18 @@ class Metrics:
         failures = self._hook_failures.labels(model, hook)
         if not success:
             failures.inc()
+
+    def model_woken(self, model: str, prepared: str, seconds: float) -> None:
+        """
+        Measure how long it took until a model was awake.
+
+        :param prepared: ``yes``, ``partly`` or ``no``.
+        """
+        self._wake_duration.labels(model, prepared).observe(seconds)
+
+    def prepared_in_vain(self, model: str) -> None:
+        """Count that a model was prepared that was not the next to be woken."""
+        self._prepared_in_vain.labels(model).inc()
 
 
 class _Watched(Collector):

@@ -13,7 +13,7 @@ _RIGHT = ("SINCE", "IN FLIGHT", "WAITING")  # columns of numbers
 _GAP = 2  # characters between two columns
 _SHORTEST_NAME = 12
 _MANY = 1000  # columns where there is no terminal
-_HOOKS = ("wake", "sleep", "freed", "kill", "stop")  # those that change something
+_HOOKS = ("wake", "sleep", "freed", "kill", "stop", "prepare")  # those that change something
 
 
 def render(status: Mapping[str, Any], columns: int | None = None) -> str:

@@ -54,7 +54,10 @@ class Recovery:
         )
 
     async def _await_leftover(self, leftover: Leftover) -> None:
-        await self._runner.finish(leftover)
+        finished = self._runner.finish(leftover)
+        if leftover.hook is Hook.PREPARE:
+            self._runner.stop(leftover.model)  # nobody waits for what could only help
+        await finished
         self._finished(leftover)
 
     async def look(self, models: Collection[Model], memory: Memory | None) -> None:

@@ -10,7 +10,7 @@ from llmux.admission import Admission
 from llmux.config import ModelConfig
 from llmux.errors import UnknownModel
 from llmux.events import Events
-from llmux.lifecycle import Model
+from llmux.lifecycle import Model, Prepared
 from llmux.outlook import Outlook
 
 
@@ -118,7 +118,7 @@ class Roster:
         for name, model in list(models.items()):
             if not model.gone or self._outlook.is_moving(model):
                 continue
-            if model.removed and not model.held:
+            if model.removed and not model.held and not model.preparing:
                 del models[name]
                 self._forgotten(name)
             elif model.successor is not None:
@@ -144,6 +144,7 @@ class Roster:
         if model.config.pinned is not config.pinned:
             model.pin = None  # the file has the last word
         model.config, model.successor = config, None
+        model.prepared = Prepared.NO
         self.check_place(model)
         model.waiting.limit(config.request_timeout_secs)
         self._configured(config)

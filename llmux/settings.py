@@ -89,6 +89,7 @@ class ModelSettings:
     :param wake_timeout_secs: the deadline of its ``wake``, and of ``alive`` agreeing after it.
     :param sleep_timeout_secs: the deadline of its ``sleep``, and of ``freed`` agreeing after it.
     :param alive_timeout_secs: the deadline of its ``alive``.
+    :param prepare_timeout_secs: the deadline of its ``prepare``.
     :param alive_interval_secs: how often ``alive`` is asked while it is awake; ``None``: never.
     :param connect_timeout_secs: how long its backend may take to accept a connection.
     :param first_byte_timeout_secs: how long it may take to begin an answer; ``None``: for ever.
@@ -110,6 +111,7 @@ class ModelSettings:
     wake_timeout_secs: float = _setting("hooks", deadline, 600.0)
     sleep_timeout_secs: float = _setting("hooks", deadline, 120.0)
     alive_timeout_secs: float = _setting("hooks", deadline, 10.0)
+    prepare_timeout_secs: float = _setting("hooks", deadline, 120.0)
     alive_interval_secs: float | None = _setting("hooks", optional_deadline, _ALIVE_INTERVAL_SECS)
     connect_timeout_secs: float = _setting("backend", deadline, 5.0)
     first_byte_timeout_secs: float | None = _setting("backend", optional_deadline, None)
@@ -144,6 +146,7 @@ class ModelConfig(ModelSettings):
         has ended.
     :param kill: shell script that ends it when ``sleep`` would not, or ``None``.
     :param stop: shell script that frees what it holds while it is asleep, or ``None``.
+    :param prepare: shell script that gets it ready to be woken, or ``None``.
     :param adopt: what it takes for it to be awake, where ``alive`` agrees at the start of llmux.
     :param aliases: what clients may call it besides.
     :param rewrite_model: what its backend calls it; ``None``: by its name.
@@ -165,6 +168,7 @@ class ModelConfig(ModelSettings):
     freed: str | None = None
     kill: str | None = None
     stop: str | None = None
+    prepare: str | None = None
     aliases: tuple[str, ...] = ()
     rewrite_model: str | None = None
     adopt: Adoption = Adoption.WAKE

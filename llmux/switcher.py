@@ -36,6 +36,7 @@ from llmux.orders import Kind, Order, OrderFailed
 from llmux.outlook import Outlook
 from llmux.policy.contract import ISwitchPolicy
 from llmux.policy.guard import GuardedPolicy
+from llmux.preparing import Preparing
 from llmux.recovery import Recovery, record_of
 from llmux.reporting import Report
 from llmux.reserving import Reservations
@@ -111,17 +112,19 @@ class Switcher:
         self._outlook = Outlook(self.models, budget, Worth(costs))
         runs = HookRuns(hooks, clock, metrics, events, self._note)
         self._health = HealthCheck(runs, self._fallen, self._changed)
+        preparing = Preparing(self.models, self._outlook, runs, metrics, self._changed)
         self._course = Course(
             runs, Sleeping(runs, costs, metrics, events), Waking(runs, costs), self._health,
-            events, before_sleep, self._changed,
+            events, before_sleep, preparing.woke, self._changed,
         )  # fmt: skip
         self._agenda = Agenda(self.models, self._outlook)
         self._outlook.reservations = self._agenda.reservations
         self._residency = Residency(self.models, self._outlook, idle_model)
         self._conductor = Conductor(
             self._admission, self._agenda, self._residency, self._outlook, self.policy, clock,
-            self._course, costs, self._health, Report(clock, self.policy, costs, metrics, events),
-            events, lambda name: self._door.unavailable(name), self._settled,
+            self._course, costs, self._health, preparing,
+            Report(clock, self.policy, costs, metrics, events), events,
+            lambda name: self._door.unavailable(name), self._settled,
         )  # fmt: skip
         self._door = Door(
             self._admission, self._conductor, self._outlook, self.policy, costs, clock
@@ -137,7 +140,7 @@ class Switcher:
         )  # fmt: skip
         self._closing = Closing(
             self.models.values, lambda: bool(self.switches), clock, self._course,
-            self._health, self._recovery,
+            self._health, self._recovery, preparing,
         )  # fmt: skip
 
     @property

@@ -16,7 +16,7 @@ from llmux.health import HealthCheck
 from llmux.hookruns import HookRuns, Occasion
 from llmux.hooks.contract import IDLE, Reason
 from llmux.lease import Revocation
-from llmux.lifecycle import Model
+from llmux.lifecycle import Model, Prepared
 from llmux.orders import Order
 from llmux.reservation import Reservation
 from llmux.room import Plan, Standing
@@ -226,6 +226,8 @@ class Course:
     :param health: leaves models alone that are put to sleep.
     :param events: logs.
     :param before_sleep: called with a model's name right before it is put to sleep.
+    :param woke: called with a model that was woken, how far it was prepared, and how long its wake
+        took, in seconds.
     :param serving_on: called when one would not go to sleep.
     """
 
@@ -235,6 +237,7 @@ class Course:
     _health: HealthCheck
     _events: Events
     _before_sleep: Callable[[str], None]
+    _woke: Callable[[Model, Prepared, float], None]
     _serving_on: Callable[[], None]
     _log = make_logger()
 
@@ -290,9 +293,13 @@ class Course:
         """
         if switch.target is None:
             return None
-        switch.target.placement = switch.placement
-        error = await self._waking.wake(switch.target, switch.occasion, switch.started)
-        self._health.watch(switch.target)
+        target, prepared = switch.target, switch.target.prepared
+        target.placement = switch.placement
+        began = self._hooks.clock.seconds()
+        error = await self._waking.wake(target, switch.occasion, switch.started)
+        if error is None:
+            self._woke(target, prepared, self._hooks.clock.seconds() - began)
+        self._health.watch(target)
         return error
 
     async def clean_up(self, model: Model, occasion: Occasion) -> None:

@@ -64,6 +64,19 @@ class HookEvents:
             duration_secs=round(seconds, 3),
         )
 
+    def prepare_started(self, model: str) -> None:
+        """Log that the model that is expected next is being got ready."""
+        self.log.info("preparing {model}", event="prepare_started", model=model)
+
+    def prepared_in_vain(self, model: str, woken: str) -> None:
+        """Log that a model was got ready, and another one was woken where it could have been."""
+        self.log.info(
+            "{model} was prepared in vain: {woken} was woken instead",
+            event="prepared_in_vain",
+            model=model,
+            woken=woken,
+        )
+
     def hook_left(self, model: str, hook: str, pid: int) -> None:
         """Log that a hook is waited for that another llmux has left running."""
         self.log.info(

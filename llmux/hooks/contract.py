@@ -22,6 +22,7 @@ class Hook(enum.Enum):
     FREED = "freed"
     KILL = "kill"
     STOP = "stop"
+    PREPARE = "prepare"
 
 
 class Reason(enum.Enum):
@@ -49,6 +50,8 @@ class Reason(enum.Enum):
     """llmux has started, and the model is to be awake from the start."""
     RESERVATION = "reservation"
     """Somebody who is no model wants its room."""
+    PREPARE = "prepare"
+    """The model is expected next, and can be got ready meanwhile."""
     SHUTDOWN = "shutdown"
     """llmux ends, and ``shutdown.sleep_models`` wants its models asleep."""
 

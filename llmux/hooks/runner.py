@@ -24,7 +24,7 @@ Started = Callable[[HookCall, ProcessId, float], None]
 Ended = Callable[[HookCall], None]
 """Takes in that a hook has ended, before anybody else hears of it."""
 
-_RECORDED = (Hook.WAKE, Hook.SLEEP, Hook.KILL, Hook.STOP)  # the others only look
+_RECORDED = (Hook.WAKE, Hook.SLEEP, Hook.KILL, Hook.STOP, Hook.PREPARE)  # the others only look
 
 
 @implementer(IHookRunner)
@@ -177,6 +177,7 @@ def _script(config: ModelConfig, hook: Hook) -> str | None:
         Hook.FREED: config.freed,
         Hook.KILL: config.kill,
         Hook.STOP: config.stop,
+        Hook.PREPARE: config.prepare,
     }
     return scripts[hook]
 
@@ -189,5 +190,6 @@ def _deadline(config: ModelConfig, hook: Hook) -> float:
         Hook.FREED: config.sleep_timeout_secs,
         Hook.KILL: config.sleep_timeout_secs,
         Hook.STOP: config.sleep_timeout_secs,
+        Hook.PREPARE: config.prepare_timeout_secs,
     }
     return deadlines[hook]

@@ -117,6 +117,9 @@ class PolicyDecision:
     :param admit: whether the models that are being drained stay open to new requests.
     :param forced: whether the policy need not be asked again before the switch happens.
     :param ask_at: when to ask again at the latest, in seconds of the context's time.
+    :param prepare: the model that is expected next although nothing is to be switched now: its
+        ``prepare`` hook runs, if it has one.  It counts where there is no target, and while no
+        drain is under way, for that has a target to be prepared.
     """
 
     target: str | None = None
@@ -124,6 +127,7 @@ class PolicyDecision:
     admit: bool = False
     forced: bool = False
     ask_at: float | None = None
+    prepare: str | None = None
 
 
 class ISwitchPolicy(Interface):

@@ -100,6 +100,8 @@ def _check(decision: object) -> None:
         raise TypeError(f"{decision!r} is no PolicyDecision")
     if not isinstance(decision.target, str | None):
         raise TypeError(f"target: {decision.target!r} is no model's name")
+    if not isinstance(decision.prepare, str | None):
+        raise TypeError(f"prepare: {decision.prepare!r} is no model's name")
     if not isinstance(decision.evict, tuple | None):
         raise TypeError(f"evict: {decision.evict!r} is no tuple of names")
     for name in decision.evict or ():

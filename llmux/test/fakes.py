@@ -91,6 +91,7 @@ class FakeHookRunner:
     :ivar freed: the models that have a ``freed`` hook.
     :ivar kill: the models that have a ``kill`` hook.
     :ivar stops: the models that have a ``stop`` hook.
+    :ivar prepares: the models that have a ``prepare`` hook.
     :ivar stubborn: the models whose hooks do not end when they are stopped, but when the test ends
         them.
     :ivar finishing: what another llmux has left running, in order, for the test to end.
@@ -107,6 +108,7 @@ class FakeHookRunner:
         self.freed: set[str] = set()
         self.kill: set[str] = set()
         self.stops: set[str] = set()
+        self.prepares: set[str] = set()
         self.stubborn: set[str] = set()
         self.finishing: list[tuple[Leftover, Deferred[None]]] = []
 
@@ -117,6 +119,7 @@ class FakeHookRunner:
             Hook.FREED: self.freed,
             Hook.KILL: self.kill,
             Hook.STOP: self.stops,
+            Hook.PREPARE: self.prepares,
         }
         return hook not in optional or model in optional[hook]
 

@@ -143,6 +143,7 @@ def _limits(choices: Choices) -> dict[str, Any]:
     return {
         "max_concurrency": choices.choice((None, None, 1, 2)),
         "max_waiting": choices.choice((1000, 3)),
+        "prepare": choices.choice((None, "prepare")),
     }
 
 

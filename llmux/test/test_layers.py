@@ -39,7 +39,8 @@ LAYERS = (
     # the three that act: on models, on processes, on sockets
     (
         "switcher conductor agenda switching sleeping waking health recovery roster closing"
-        " hookruns estimate census reporting residency deliberation completion door reserving",
+        " hookruns estimate census reporting residency deliberation completion door reserving"
+        " preparing",
         "hooks", "proxy",
     ),
     # HTTP; the switcher on a clock that is only pretended

@@ -24,6 +24,7 @@ from llmux.conductor import Conductor
 from llmux.health import HealthCheck as AliveCheck
 from llmux.hookruns import Occasion
 from llmux.lifecycle import Model
+from llmux.preparing import Preparing
 from llmux.recovery import Recovery
 from llmux.room import Standing
 from llmux.roster import Roster
@@ -116,7 +117,7 @@ def _go_on_for_nobody(conductor: Conductor, switch: Switch) -> None:
     now = conductor._clock.seconds()
     switch.cut(now)
     if switch.drained(now):
-        if all(conductor._health.leave_alone(victim) for victim in switch.victims):
+        if all(conductor._is_left_alone(victim) for victim in switch.victims):
             conductor._commit(switch)
     else:
         conductor._alarm.note(switch.due_at(now))
@@ -159,7 +160,7 @@ FAULTS: dict[str, tuple[str, object, str, Callable[..., object]]] = {
         lambda self, model, error: model.waiting.take(),
     ),
     "a switch goes on for nobody": ("rule 5", Conductor, "_go_on", _go_on_for_nobody),
-    "an answer's end is missed": ("a free place", Switcher, "_changed", _forget),
+    "an answer's end is missed": ("a free place|rule 6", Switcher, "_changed", _forget),
     "a drain has no deadline": ("rule 6", Switch, "cut", _forget),
     "nobody looks at a backend that refuses": ("rule 6", AliveCheck, "refused", _forget),
     "waiting has no end": ("rule 7", WaitingRoom, "_set_timer", _forget),
@@ -176,6 +177,13 @@ FAULTS: dict[str, tuple[str, object, str, Callable[..., object]]] = {
         AliveCheck,
         "leave_alone",
         lambda self, model: True,
+    ),
+    "a wake does not wait for what prepares": ("two hooks", Preparing, "end", _neglect),
+    "several are prepared": (
+        "two are prepared",
+        Preparing,
+        "_current",
+        property(lambda self: None, _forget),  # type: ignore[dict-item]  # takes an attribute's place
     ),
     "a model that is down is let be": (
         "rule 6",

@@ -29,7 +29,7 @@ from llmux.journal import Memory, ModelRecord
 from llmux.lease import Lease, Outcome, Revocation
 from llmux.metrics import Metrics
 from llmux.orders import Kind
-from llmux.policy import FifoPolicy
+from llmux.policy import FifoPolicy, PolicyContext, PolicyDecision
 from llmux.reservation import Reservation, ReservationRefused
 from llmux.states import State
 from llmux.switcher import Switcher
@@ -39,7 +39,7 @@ from llmux.test.switching import RecordedEvents
 from llmux.test.terrain import NAMES, TIMEOUT, Terrain
 from llmux.urgency import BATCH, ORDINARY, Urgency
 
-_JOURNALED = (Hook.WAKE, Hook.SLEEP, Hook.KILL, Hook.STOP)
+_JOURNALED = (Hook.WAKE, Hook.SLEEP, Hook.KILL, Hook.STOP, Hook.PREPARE)
 _URGENCIES = (ORDINARY, Urgency(BATCH), Urgency(priority=1), ORDINARY, Urgency(BATCH, 9))
 _UNASKED = (Reason.REQUEST, Reason.IDLE, Reason.PRELOAD, Reason.RESERVATION)
 
@@ -148,6 +148,22 @@ class WorldHooks(FakeHookRunner):
         return result
 
 
+class GuessingPolicy(FifoPolicy):
+    """
+    First come, first served; and what is named to be prepared is a guess, or nonsense.
+
+    :ivar guess: the name.
+    """
+
+    def __init__(self) -> None:
+        self.guess = ""
+
+    def decide(self, context: PolicyContext) -> PolicyDecision:
+        """Guess from the time."""
+        self.guess = (NAMES + "?")[int(context.now) % (len(NAMES) + 1)]
+        return attrs.evolve(super().decide(context), prepare=self.guess)
+
+
 class World:
     """
     Everything outside of the switcher.
@@ -191,6 +207,7 @@ class World:
     def begin(self, memory: Memory) -> None:
         """Start a switcher that knows what the one before has left."""
         self.hooks = WorldHooks(self)
+        self.policy = GuessingPolicy()
         self.events = RecordedEvents()
         self.metrics = CountedMetrics(self)
         self.records: dict[str, ModelRecord] = dict(memory.models)
@@ -200,7 +217,7 @@ class World:
         self.switcher = Switcher(
             models=self.told,
             hooks=self.hooks,
-            policy=FifoPolicy(),
+            policy=self.policy,
             clock=self.clock,
             budget=Budget(self.capacity),
             metrics=self.metrics,
@@ -436,6 +453,8 @@ class World:
         running = [hook.call for hook in (*self.hooks.running, *self._left)]
         if any(other.model == name for other in running):
             breach(f"two hooks of {name} at once: {call} beside {running}")
+        if call.hook is Hook.PREPARE:
+            self._check_preparing(call, running)
         if call.hook is Hook.STOP and name in self.memory:
             breach(f"{name} is stopped, and does not sleep")
         if call.hook in (Hook.SLEEP, Hook.KILL):
@@ -507,6 +526,15 @@ class World:
                 f" {self.memory} {self.resting}"
             )
 
+    def _check_preparing(self, call: HookCall, running: list[HookCall]) -> None:
+        model = self.switcher.models[call.model]
+        if any(other.hook is Hook.PREPARE for other in running):
+            self.breaches.append(f"two are prepared at once: {call} beside {running}")
+        if model.state not in (State.ASLEEP, State.STOPPED) or model.moving:
+            self.breaches.append(f"{call.model} is prepared, and is {model.state.value}")
+        if call.model not in self.told or self.closing or self.switcher.phase != "serving":
+            self.breaches.append(f"{call.model} is prepared for nobody")
+
     def _reserved(self, reservation: Reservation, hooks: WorldHooks) -> None:
         if hooks is not self.hooks:
             return
@@ -544,6 +572,10 @@ class World:
                 each for each in (call.target, *self.sharing) if call.target in self._servers(each)
             ]
             return not began or any(self.depth(each) > 0 for each in names)
+        if reason is Reason.PREPARE:
+            targets = [each.target for each in switches if not each.committed]
+            drains = any(target is not None and target.name == name for target in targets)
+            return drains or self.depth(name) > 0 or name == self.policy.guess
         if reason is Reason.PRELOAD:
             return call.source == "idle"
         if reason is Reason.IDLE:
