@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import attrs
 
 from llmux.budget import SLOT
-from llmux.hooks.contract import Hook, Reason
+from llmux.hooks.contract import Hook, HookResult, Reason
 from llmux.lifecycle import HookReport, Model
 from llmux.metrics import Observed
 from llmux.reservation import Reservation
@@ -181,7 +181,7 @@ class Status:
                 "last_lines": [],
             }
         return {
-            "result": "success" if result.success else "failed",
+            "result": _result(result),
             "how": result.describe(),
             "exit_code": result.exit_code,
             "duration_secs": round(result.seconds, 3),
@@ -209,6 +209,12 @@ def observe(switcher: Switcher, now: float) -> Observed:
         states={model.name: model.state.value for model in models},
         oldest={name: room.oldest_secs(now) for name, room in rooms.items()},
     )
+
+
+def _result(result: HookResult) -> str:
+    if result.success:
+        return "success"
+    return "stopped" if result.stopped else "failed"
 
 
 def _rounded(seconds: float | None) -> float | None:

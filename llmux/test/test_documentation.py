@@ -92,7 +92,7 @@ class ConfigurationPageTests(SynchronousTestCase):
         self.assertIn("origins", document["cors"])
         self.assertIn("listen", document["admin"])
         said = {key for model in document["models"].values() for key in model}
-        hooks = {"alive", "freed", "kill", "stop", "adopt"}
+        hooks = {"alive", "freed", "kill", "stop", "prepare", "adopt"}
         residency = {"needs", "asleep_needs", "pinned", "wake_at_start"}
         self.assertLessEqual({"max_concurrency", "url", "port", *hooks, *residency}, said)
         self.assertLessEqual({"aliases", "rewrite_model"}, said)

@@ -31,6 +31,8 @@ NEW = {
     "reservation_ended": "id cause",
     "pin_changed": "model pinned now",
     "hook_stopped": "model hook reason duration_secs",
+    "prepare_started": "model",
+    "prepared_in_vain": "model woken",
     "hook_left": "model hook pid",
     "alive_doubted": "model how",
     "model_slept": "model reason duration_secs",
@@ -101,6 +103,8 @@ def log_everything(events: Events) -> None:
         "a", "sleep", "request", 1.50049, 1, "exited with status 1", "no such\nthing"
     )
     events.hook_stopped("b", "alive", "health", 0.10049)
+    events.prepare_started("b")
+    events.prepared_in_vain("b", "c")
     events.hook_left("b", "wake", 4711)
     events.alive_doubted("b", "exited with status 1")
     events.model_slept("a", "request", 1.50049)
@@ -183,6 +187,8 @@ class EventsTests(SynchronousTestCase):
             "hook_stopped": {
                 "model": "b", "hook": "alive", "reason": "health", "duration_secs": 0.1,
             },
+            "prepare_started": {"model": "b"},
+            "prepared_in_vain": {"model": "b", "woken": "c"},
             "hook_left": {"model": "b", "hook": "wake", "pid": 4711},
             "alive_doubted": {"model": "b", "how": "exited with status 1"},
             "model_slept": {"model": "a", "reason": "request", "duration_secs": 1.5},
@@ -269,6 +275,8 @@ class EventsTests(SynchronousTestCase):
                 "hook_failed": "the sleep hook of a exited with status 1 (request);"
                 " it printed last:\nno such\nthing",
                 "hook_stopped": "the alive hook of b was ended after 0.1 s (health)",
+                "prepare_started": "preparing b",
+                "prepared_in_vain": "b was prepared in vain: c was woken instead",
                 "hook_left": "the wake hook of b may still run from before (process 4711):"
                 " waiting for it",
                 "alive_doubted": "b is taken to be awake, for its wake hook succeeded; but its"

@@ -99,8 +99,8 @@ class GateTests(ProcessTests):
         results = [await runner.run(call(hook)) for hook in Hook]
         self.assertTrue(all(result.success for result in results))
         told = [each[1] for each in self.told if each[0] == "started"]
-        self.assertEqual(told, [Hook.WAKE, Hook.SLEEP, Hook.KILL, Hook.STOP])
-        self.assertEqual(len(self.told), 8)
+        self.assertEqual(told, [Hook.WAKE, Hook.SLEEP, Hook.KILL, Hook.STOP, Hook.PREPARE])
+        self.assertEqual(len(self.told), 10)
 
     async def test_killed_before_the_script(self) -> None:
         """When llmux is killed before it has recorded a hook, the script never runs."""

@@ -31,11 +31,15 @@ NEW = """\
 llmux_requests_cut_total | counter | model reason | Requests whose answer was cut after its head had been sent
 llmux_backend_failures_total | counter | model reason | Requests that got no answer from their backend
 llmux_connections_refused_total | counter |  | Connections of clients that were one too many
+llmux_wake_duration_seconds | histogram | model prepared | Time from the start of a wake hook until the model was awake
+llmux_prepared_in_vain_total | counter | model | Times that a model was prepared and another one was woken in its place
 """  # noqa: E501
 
 
 def exercise(metrics: Metrics) -> None:
     """Let everything happen once, so that each metric has a series."""
+    metrics.model_woken("a", "yes", 3.0)
+    metrics.prepared_in_vain("a")
     metrics.request_queued("a")
     metrics.request_dequeued("a")
     metrics.lease_granted("a", 2.0)

@@ -86,7 +86,8 @@ policy:
             "4: models.a.wakeup: unknown key; did you mean wake? (it is 'x')",
             "7: policy.min_active_sec: unknown key; did you mean min_active_secs? (it is '5')",
             "8: hooks.colour: unknown key; remove it, or use one of: wake_timeout_secs,"
-            " sleep_timeout_secs, alive_timeout_secs, alive_interval_secs (it is '1')",
+            " sleep_timeout_secs, alive_timeout_secs, prepare_timeout_secs, alive_interval_secs"
+            " (it is '1')",
         )
 
     def test_keys_in_the_wrong_place(self) -> None:
