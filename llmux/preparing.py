@@ -55,7 +55,7 @@ class Preparing:
         :param named: a name, perhaps of no model.
         """
         if self._current is not None:
-            if self._current.moving or self._current.to_be_killed:
+            if self._current.moving:
                 self.leave_alone(self._current)
             return
         busy = {
@@ -119,7 +119,7 @@ class Preparing:
                 self._hooks.events.prepared_in_vain(other.name, model.name)
 
     def _can_be_prepared(self, model: Model) -> bool:
-        if model.state.holds or model.moving or model.to_be_killed:
+        if model.state.holds or model.moving:
             return False
         if model.prepared is not Prepared.NO or not self._hooks.has(model, Hook.PREPARE):
             return False

@@ -270,6 +270,8 @@ class Switcher:
             if model.to_be_killed and not being_killed:
                 self._hooks.stop(name)
                 model.revoke(Revocation.KILLED, now)
+            elif kind is Kind.KILL and model.preparing:
+                self._hooks.stop(name)
         return order.done
 
     def pin(self, name: str, pinned: bool) -> bool:

@@ -575,7 +575,9 @@ class World:
         if reason is Reason.PREPARE:
             targets = [each.target for each in switches if not each.committed]
             drains = any(target is not None and target.name == name for target in targets)
-            return drains or self.depth(name) > 0 or name == self.policy.guess
+            names = [each for each in (name, *self.sharing) if name in self._servers(each)]
+            waited_for = any(self.depth(each) > 0 for each in names)
+            return drains or waited_for or name == self.policy.guess
         if reason is Reason.PRELOAD:
             return call.source == "idle"
         if reason is Reason.IDLE:
