@@ -220,6 +220,7 @@ class Backends:
     :param state: the state directory.
     :param ports: one for each model.
     :ivar before_wake: what the shell does before each wake, with a semicolon behind it.
+    :ivar prepare: the ``prepare`` hook of both, if they have one.
     """
 
     models = ("first", "second/model")
@@ -229,11 +230,14 @@ class Backends:
         self.state = state
         self.ports = ports
         self.before_wake = ""
+        self.prepare: str | None = None
 
     def config(self, directory: Path, port: int, **sections: object) -> Path:
         """Write a configuration and give its path; as JSON, which is what needs no library."""
         hooks = {hook: f"examples/{self.kind}/{hook}.sh" for hook in ("wake", "sleep", "alive")}
         hooks["wake"] = self.before_wake + hooks["wake"]
+        if self.prepare is not None:
+            hooks["prepare"] = self.prepare
         path = directory / "config.json"
         path.write_text(
             json.dumps(
