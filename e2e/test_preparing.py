@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
@@ -92,24 +91,3 @@ async def test_it_hangs(serve: Callable[..., Program], backends: Backends) -> No
     assert wakes(program, "partly") == 1
     assert [each["hook"] for each in told(program, "hook_stopped")] == ["prepare"]
     assert told(program, "hook_failed") == []
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="without /proc nobody is known")
-@pytest_twisted.ensureDeferred
-async def test_killed(serve: Callable[..., Program], backends: Backends) -> None:
-    """What a killed llmux has left of it is ended at the next start, and holds up nobody."""
-    backends.prepare = HANGS
-    program = serve()
-    await ask(program, FIRST)
-    cut = [ask(program, FIRST, max_tokens=1000)]
-    await in_thread(wait_until, lambda: in_flight(program) == 1)
-    cut.append(ask(program, SECOND))
-    pid = await in_thread(preparing, backends)
-    program.kill()
-    for each in cut:
-        await each.addErrback(lambda failure: None)
-    assert is_running(pid)
-    program = serve()
-    assert (await ask(program, SECOND)).choices[0].message.content
-    assert not is_running(pid)
-    assert [each["hook"] for each in told(program, "hook_left")] == ["prepare"]
