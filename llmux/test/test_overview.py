@@ -86,6 +86,7 @@ class TableTests(SynchronousTestCase):
             ({"wake": a_hook(ended_secs_ago=0.1),
               "sleep": a_hook(result="running", ended_secs_ago=None)}, "sleep runs"),
             ({"kill": a_hook(result="failed")}, "kill failed"),
+            ({"prepare": a_hook(result="stopped")}, "prepare stopped"),
         ):  # fmt: skip
             line = render(a_status(a_model("a", hooks=hooks))).splitlines()[4]
             self.assertEqual(" ".join(line.split()[6:]), expected, line)

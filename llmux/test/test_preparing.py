@@ -11,6 +11,7 @@ from llmux.journal import Memory, ModelRecord
 from llmux.orders import Kind
 from llmux.policy import FifoPolicy, PolicyContext, PolicyDecision
 from llmux.policy.guard import GuardedPolicy
+from llmux.status import Status
 from llmux.test.fakes import RunningHook, ScriptedPolicy, model_config
 from llmux.test.switching import Bench, Client
 
@@ -41,6 +42,14 @@ def stays(prepare: str | None) -> ScriptedPolicy:
         return FifoPolicy().decide(context)
 
     return ScriptedPolicy(decide)
+
+
+def prepare_of(bench: Bench) -> tuple[object, object]:
+    """Say what the status tells of the ``prepare`` hook of b."""
+    models = {model["name"]: model for model in Status(bench.switcher, 0.0).models()}
+    hooks = models["b"]["hooks"]
+    assert isinstance(hooks, dict)
+    return hooks["prepare"]["result"], hooks["prepare"]["reason"]
 
 
 def wakes(bench: Bench, model: str, prepared: str) -> float:
@@ -372,6 +381,17 @@ class BenefitTests(SynchronousTestCase):
         running.finish()
         bench.answer(0, 0)
         self.assertEqual(self.in_vain(bench), [])
+
+    def test_status(self) -> None:
+        """The status tells of it as of every other hook; that it had to make way is no failure."""
+        bench = make_bench()
+        running = bench.wake("a")
+        bench.request("b")
+        told = [prepare_of(bench)]
+        running.finish()
+        hook_of(bench, "a").exit()
+        told.append(prepare_of(bench))
+        self.assertEqual(told, [("running", "prepare"), ("stopped", "prepare")])
 
     def test_elsewhere(self) -> None:
         """A model that is woken where the prepared one can never be says nothing about it."""
