@@ -12,11 +12,12 @@ from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
 from twisted.web.server import Request
 
-from llmux.errors import RequestError
+from llmux.errors import BackendError, RequestError
 from llmux.events import Events
 from llmux.server.request import CLIENT_LEFT, RelayRequest
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_SHOWN_OF_AN_ERROR = 500  # characters of a backend's error, if it is no JSON
 
 
 def answer(request: Request, media_type: str, body: bytes) -> bytes:
@@ -46,6 +47,18 @@ def error_object(error: RequestError) -> dict[str, object]:
     if error.code is not None:
         told["code"] = error.code
     return {"error": told}
+
+
+def error_of(status: int, body: bytes) -> object:
+    """Make an error object of a backend's answer; its own, if it has one."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if isinstance(document, dict) and "error" in document:
+        return document
+    shown = body.decode("utf-8", "replace")[:_SHOWN_OF_AN_ERROR]
+    return error_object(BackendError(f"it answered {status}, and no stream of events: {shown}"))
 
 
 def send(request: RelayRequest, body: bytes) -> None:

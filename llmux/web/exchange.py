@@ -11,8 +11,6 @@ One client's request on its way through llmux and back.
 
 from __future__ import annotations
 
-import json
-
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.http_headers import Headers
 from txaio.tx import make_logger
@@ -37,7 +35,7 @@ from llmux.proxy.relay import Ending, Relay, cut
 from llmux.proxy.tunnel import Tunnel, asks_for_tunnel, begin_tunnel
 from llmux.server.request import CLIENT_LEFT, RelayRequest
 from llmux.urgency import Urgency
-from llmux.web.answers import error_answer, error_object
+from llmux.web.answers import error_answer, error_object, error_of
 from llmux.web.house import House
 from llmux.web.keepalive import (
     MEDIA_TYPE,
@@ -52,7 +50,6 @@ _DIGESTS = (b"content-md5", b"content-digest", b"repr-digest", b"digest")
 
 _LATER = (429, 503, 504)  # statuses after which trying again makes sense
 _MOST_OF_AN_ERROR = 64 * 1024  # bytes of a backend's error that are read to be told as an event
-_SHOWN_OF_AN_ERROR = 500  # characters of it, if it is no JSON
 
 
 class Exchange:
@@ -303,7 +300,7 @@ class Exchange:
             raise CancelledError  # which is not noticed while a connection is being closed
         self._how = Ending.COMPLETE.value
         self._count(answer.status if answer.status >= 300 else BackendError.status)
-        self._request.write(error_event(_error_of(answer.status, body)))
+        self._request.write(error_event(error_of(answer.status, body)))
 
     def _nothing_more(self, status: int) -> bytes:
         self._how = Ending.COMPLETE.value
@@ -332,15 +329,3 @@ class Exchange:
             first_byte=self._first_byte,
             seconds=self._house.clock.seconds() - request.arrived,
         )
-
-
-def _error_of(status: int, body: bytes) -> object:
-    """Make an error object of a backend's answer; its own, if it has one."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        document = None
-    if isinstance(document, dict) and "error" in document:
-        return document
-    shown = body.decode("utf-8", "replace")[:_SHOWN_OF_AN_ERROR]
-    return error_object(BackendError(f"it answered {status}, and no stream of events: {shown}"))
