@@ -109,6 +109,43 @@ class RunningEvents:
             kept=kept,
         )
 
+    def recording_began(self, path: str) -> None:
+        """Log that what is asked and answered is recorded from now on: how much, and when."""
+        self.log.info(
+            "recording sizes and times of requests to {path}",
+            event="recording_began",
+            path=path,
+        )
+
+    def recording_ended(self, path: str, rows: int, lost: int) -> None:
+        """Log that it is not any more; of so many requests, and of so many others not."""
+        self.log.info(
+            "{rows} requests were recorded to {path}, {lost} could not be",
+            event="recording_ended",
+            path=path,
+            rows=rows,
+            lost=lost,
+        )
+
+    def recording_failed(self, path: str, error: str) -> None:
+        """Log that requests are not recorded, though they should be, until it works again."""
+        self.log.error(
+            "requests are not recorded: {path}: {error}; llmux goes on, and tries again with each"
+            " request",
+            event="recording_failed",
+            path=path,
+            error=error,
+        )
+
+    def recording_resumed(self, path: str, lost: int) -> None:
+        """Log that requests can be recorded again, and how many could not be so far."""
+        self.log.info(
+            "requests are recorded to {path} again; {lost} were not",
+            event="recording_resumed",
+            path=path,
+            lost=lost,
+        )
+
     def stopping(self, signal: str | None, grace_secs: float, in_flight: int, waiting: int) -> None:
         """
         Log that llmux ends.

@@ -49,6 +49,10 @@ NEW = {
     "operator_asked": "order model client request_id",
     "operator_answered": "order model status duration_secs request_id",
     "connections_limited": "wanted allowed open_files",
+    "recording_began": "path",
+    "recording_ended": "path rows lost",
+    "recording_failed": "path error",
+    "recording_resumed": "path lost",
     "journal_failed": "path error",
     "journal_written": "path",
     "journal_unreadable": "path error kept",
@@ -120,6 +124,10 @@ def log_everything(events: Events) -> None:
     events.operator_asked(order="wake", model="b", client="127.0.0.1", request_id="r3")
     events.operator_answered(order="wake", model="b", status=200, seconds=12.34567, request_id="r3")
     events.connections_limited(10000, 6624, 20000)
+    events.recording_began("/s/trace.csv")
+    events.recording_failed("/s/trace.csv", "No space left on device")
+    events.recording_resumed("/s/trace.csv", 3)
+    events.recording_ended("/s/trace.csv", 5, 3)
     events.journal_failed("/s/journal.json", "No space left on device")
     events.journal_written("/s/journal.json")
     events.journal_unreadable("/s/journal.json", "it is no JSON", "it is journal.json.broken now")
@@ -217,6 +225,10 @@ class EventsTests(SynchronousTestCase):
                 "request_id": "r3",
             },
             "connections_limited": {"wanted": 10000, "allowed": 6624, "open_files": 20000},
+            "recording_began": {"path": "/s/trace.csv"},
+            "recording_failed": {"path": "/s/trace.csv", "error": "No space left on device"},
+            "recording_resumed": {"path": "/s/trace.csv", "lost": 3},
+            "recording_ended": {"path": "/s/trace.csv", "rows": 5, "lost": 3},
             "journal_failed": {"path": "/s/journal.json", "error": "No space left on device"},
             "journal_written": {"path": "/s/journal.json"},
             "journal_unreadable": {
@@ -242,7 +254,7 @@ class EventsTests(SynchronousTestCase):
         """What an operator has to look at is an error; what clients do is none."""
         errors = {
             "switch_failed", "sleep_hook_failed", "hook_failed", "policy_unsettled",
-            "journal_failed", "journal_unreadable", "config_rejected",
+            "journal_failed", "journal_unreadable", "config_rejected", "recording_failed",
             "model_down", "model_lost",
         }  # fmt: skip
         for name, event in self.logged().items():
@@ -297,6 +309,11 @@ class EventsTests(SynchronousTestCase):
                 "operator_answered": "the order wake b ended with 200 after 12.346 s (r3)",
                 "connections_limited": "6624 clients can be connected at once, not 10000: a process"
                 " may have 20000 open files here; raise its hard limit (ulimit -Hn, LimitNOFILE=)",
+                "recording_began": "recording sizes and times of requests to /s/trace.csv",
+                "recording_failed": "requests are not recorded: /s/trace.csv: No space left on"
+                " device; llmux goes on, and tries again with each request",
+                "recording_resumed": "requests are recorded to /s/trace.csv again; 3 were not",
+                "recording_ended": "5 requests were recorded to /s/trace.csv, 3 could not be",
                 "journal_failed": "the journal /s/journal.json cannot be written: No space left on"
                 " device; llmux goes on, but a restart would not know what happens now",
                 "journal_written": "the journal /s/journal.json can be written again",

@@ -22,16 +22,19 @@ LAYERS = (
     # words and rules: no I/O, no time
     (
         "_version", "amounts", "backoff", "bounding covering", "clock", "costs", "demand", "errors",
-        "headers", "lease urgency", "states",
+        "headers", "lease urgency", "states", "tokens",
     ),
     # what each can be had alone
     (
         "alarm", "budget", "descriptors", "document", "envelope", "events", "eviction",
         "hooks.contract", "hooks.output", "lock", "logs", "metrics", "operator", "policy",
-        "reservation", "signals", "statedir", "timeline",
+        "reservation", "signals", "statedir", "timeline", "tracefile",
     ),
     # what the user says, and what a restart must know
-    ("addresses config controlpaths fitting names naming readers schema settings", "journal"),
+    (
+        "addresses config controlpaths fitting names naming readers schema settings", "journal",
+        "recorder",
+    ),
     # HTTP as it comes in
     ("server", "listening systemd"),
     # one model
@@ -46,7 +49,7 @@ LAYERS = (
     # HTTP; the switcher on a clock that is only pretended
     ("web", "simulate"),
     # all together
-    ("ending", "reload operating status"),
+    ("ending", "reload operating recordings status"),
     ("service serving",),
     # the ways in
     ("cli ctl beside overview", "tap"),
