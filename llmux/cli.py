@@ -25,6 +25,7 @@ _ASKING = {
     "unpin": "let a model go again for others",
     "reservations": "tell who holds room beside the models",
     "release": "end a reservation",
+    "record": "record how much is asked and answered, or tell what was recorded",
     "reload": "read the configuration again",
 }
 
@@ -49,6 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return check(parsed.config)
     if parsed.command in _ASKING:
         command = ctl.Command(parsed.command, getattr(parsed, "model", ""), parsed.json)
+        if parsed.command == "record" and not command.model:
+            command = ctl.Command(
+                "stop_recording" if parsed.stop else "recording", as_json=parsed.json
+            )
         return ask(command, parsed.admin, parsed.config, parsed.port)
     if parsed.command == "run":
         return run_beside(parsed)
@@ -161,11 +166,22 @@ def _parser() -> argparse.ArgumentParser:
             asking.add_argument("model", metavar="MODEL", help="its name in the configuration")
         elif name == "release":
             asking.add_argument("model", metavar="ID", help="the reservation's")
+        elif name == "record":
+            _add_record(asking.add_mutually_exclusive_group())
         _add_where(asking)
         asking.add_argument("--json", action="store_true", help="print the answer as it comes")
     _add_run(commands.add_parser("run", help="run a command in room that is reserved for it"))
     _add_simulate(commands.add_parser("simulate", help="tell what policies would do with a trace"))
     return parser
+
+
+def _add_record(recording: argparse._MutuallyExclusiveGroup) -> None:
+    recording.add_argument(
+        "model", metavar="NAME", nargs="?", default="",
+        help="of a file in the folder traces of the state directory, or the path that the"
+        " configuration says; without it, what was recorded is told",
+    )  # fmt: skip
+    recording.add_argument("--stop", action="store_true", help="record no more")
 
 
 def _add_simulate(simulating: argparse.ArgumentParser) -> None:

@@ -38,6 +38,7 @@ from llmux.readers import (
     origin,
     priority,
     text,
+    trace_file,
     url,
 )
 from llmux.schema import Section
@@ -93,7 +94,9 @@ _HOMES = {
     **_SETTINGS,
     **_OF_ALL_MODELS,
     **dict.fromkeys(("url", *_OF_ONE_MODEL), "models.<name>"),
-    **dict.fromkeys(("host", "port", "state_dir", "resources", "idle_model", *OF_NAMES), ""),
+    **dict.fromkeys(
+        ("host", "port", "state_dir", "record", "resources", "idle_model", *OF_NAMES), ""
+    ),
     "name": "policy",
 }  # the section that each key belongs into, for whoever looks for it in another one
 _ADOPTIONS = tuple(adoption.value for adoption in Adoption)
@@ -123,6 +126,7 @@ class Config:
     :param port: the TCP port to listen on.
     :param state_dir: where hooks' output and other state is kept; ``None``: nowhere yet, see
         :func:`llmux.statedir.state_directory`.
+    :param record: the file that a trace of what is asked is written to; ``None``: none.
     :param path: the file it was read from, if it was.
     """
 
@@ -142,6 +146,7 @@ class Config:
     host: str = "127.0.0.1"
     port: int = 3000
     state_dir: Path | None = None
+    record: Path | None = None
     path: Path | None = None
 
     @classmethod
@@ -191,6 +196,7 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
     host = host_of_file if host is None else host
     port = port_of_file if port is None else port
     state_dir = top.get("state_dir", directory, None)
+    record = top.get("record", trace_file, None)
     forwarded = top.get("forwarded", boolean, False)
     trust_class_header = top.get("trust_class_header", boolean, False)
     blocked_paths = top.items("blocked_paths", blocked_path, DEFAULT_BLOCKED_PATHS)
@@ -230,6 +236,7 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
         host=host,
         port=port,
         state_dir=state_dir,
+        record=record,
         path=path,
     )
 

@@ -20,7 +20,7 @@ import attrs
 from llmux.addresses import is_loopback, operators_address
 from llmux.config import Config
 from llmux.errors import LLMuxError
-from llmux.overview import render, render_reservations
+from llmux.overview import render, render_recording, render_reservations
 from llmux.settings import Address
 
 DONE, FAILED, NOBODY, INTERRUPTED = 0, 1, 3, 130
@@ -29,6 +29,7 @@ DONE, FAILED, NOBODY, INTERRUPTED = 0, 1, 3, 130
 _CONNECT_SECS = 10.0
 _STATUS_SECS = 30.0  # an order takes as long as it takes; a look must not
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing listens here
+_ABOUT_RECORDING = ("recording", "record", "stop_recording")
 _SECTIONS = {
     "added": "added",
     "changed": "changed",
@@ -42,9 +43,10 @@ class Command:
     """
     What is asked.
 
-    :param verb: ``status``, ``reservations``, ``reload``, ``release``, or one of the orders about
-        models.
-    :param model: whose, if it is about a model; for ``release`` the id of the reservation.
+    :param verb: ``status``, ``reservations``, ``recording``, ``reload``, ``release``, ``record``,
+        ``stop_recording``, or one of the orders about models.
+    :param model: whose, if it is about a model; for ``release`` the id of the reservation, for
+        ``record`` the name of the file.
     :param as_json: whether the answer is printed as it came.
     """
 
@@ -55,24 +57,31 @@ class Command:
     @property
     def is_order(self) -> bool:
         """Whether something is to be done."""
-        return self.verb not in ("status", "reservations")
+        return self.verb not in ("status", "reservations", "recording")
 
     @property
     def method(self) -> str:
         """How it is asked."""
-        if self.verb == "release":
+        if self.verb in ("release", "stop_recording"):
             return "DELETE"
         return "POST" if self.is_order else "GET"
 
     @property
     def path(self) -> str:
         """Where it is asked."""
+        if self.verb in _ABOUT_RECORDING:
+            return "/llmux/recording"
         if not self.model:
             return f"/llmux/{self.verb}"
         name = quote(self.model, safe="", errors="surrogateescape")
         if self.verb == "release":
             return f"/llmux/reservations/{name}"
         return f"/llmux/models/{name}/{self.verb}"
+
+    @property
+    def said(self) -> Mapping[str, object] | None:
+        """What is said besides."""
+        return {"path": self.model} if self.verb == "record" else None
 
 
 class NoFace(LLMuxError):
@@ -133,7 +142,8 @@ def run(command: Command, address: Address, out: TextIO, err: TextIO) -> int:
         try:
             sent = True  # from now on it may have been heard
             order = command.is_order
-            _send(connection, command.method, command.path, address, patient=order)
+            path, said = command.path, command.said
+            _send(connection, command.method, path, address, said, patient=order)
             hint = "; its log says what became of the order" if order else ""
             status, body = _receive(connection, address, hint)
         finally:
@@ -296,6 +306,8 @@ def _in_words(command: Command, document: Mapping[str, Any], columns: int | None
         return render(document, columns)
     if command.verb == "reservations":
         return render_reservations(document["reservations"])
+    if command.verb in _ABOUT_RECORDING:
+        return render_recording(document)
     if command.verb == "release":
         return f"{document['id']} is given back"
     if command.verb == "reload":

@@ -18,6 +18,7 @@ from llmux.hooks.runner import HookRunner
 from llmux.names import Names
 from llmux.operator import IOperator, OrderRefused
 from llmux.orders import Kind, OrderFailed
+from llmux.recordings import Recordings
 from llmux.reload import Reloaded
 from llmux.reservation import Reservation, ReservationEnded, ReservationRefused
 from llmux.status import Status
@@ -34,6 +35,7 @@ class Operator:
     :param config: gives what holds now.
     :param reload: reads the configuration again.
     :param clock: tells the time.
+    :param recordings: are made of requests.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class Operator:
         config: Callable[[], Config],
         reload: Callable[[], Deferred[Reloaded]],
         clock: IReactorTime,
+        recordings: Recordings,
     ) -> None:
         self._switcher = switcher
         self._hooks = hooks
         self._config = config
         self._reload = reload
         self._clock = clock
+        self._recordings = recordings
         self._began = clock.seconds()
         self._loaded_at = datetime.now(UTC)
         self._file = self._look_at_file()
@@ -134,6 +138,18 @@ class Operator:
     def timeline(self) -> dict[str, object]:
         """See :meth:`IOperator.timeline`."""
         return self._switcher.timeline.as_json()
+
+    def recording(self) -> dict[str, object]:
+        """See :meth:`IOperator.recording`."""
+        return self._recordings.told()
+
+    def record(self, path: str) -> dict[str, object]:
+        """See :meth:`IOperator.record`."""
+        return self._recordings.begin(path, self._config().record)
+
+    def stop_recording(self) -> dict[str, object]:
+        """See :meth:`IOperator.stop_recording`."""
+        return self._recordings.end()
 
     def output(self, model: str, hook: str) -> str:
         """See :meth:`IOperator.output`."""

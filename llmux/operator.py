@@ -122,6 +122,30 @@ class IOperator(Interface):
     def timeline() -> dict[str, object]:
         """Tell what models did over the last hours; see :meth:`llmux.timeline.Timeline.as_json`."""
 
+    def recording() -> dict[str, object]:
+        """
+        Tell what is recorded of requests.
+
+        :returns: ``path``, which is ``None`` while nothing is; ``since``, when that began, or the
+            last one did; ``rows``, how many requests; ``lost``, how many could not be.
+        """
+
+    def record(path: str) -> dict[str, object]:
+        """
+        Record requests from now on.
+
+        :param path: a file name; or the path that the configuration says, and no other one.
+        :returns: as :meth:`recording` does.
+        :raises OrderRefused: if nothing may (400) or can (409) be written there.
+        """
+
+    def stop_recording() -> dict[str, object]:
+        """
+        Record no more.
+
+        :returns: as :meth:`recording` does.
+        """
+
     def output(model: str, hook: str) -> str:
         """
         Give the last 64 KiB of what a hook of a model has printed.

@@ -55,6 +55,17 @@ def render_reservations(reservations: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(_line(row, widths, right=()) for row in rows)
 
 
+def render_recording(recording: Mapping[str, Any]) -> str:
+    """Write for people what is recorded, or was."""
+    path, rows, lost = (recording[key] for key in ("path", "rows", "lost"))
+    if recording["since"] is None:
+        return "nothing is recorded"
+    missing = f"; {lost} could not be" if lost else ""
+    if path is None:
+        return f"nothing is recorded; {rows} requests were{missing}"
+    return f"recording to {path}: {rows} requests since {recording['since']}{missing}"
+
+
 def lasting(seconds: float) -> str:
     """Say how long something lasts in seven characters or less."""
     if seconds < 9.95:

@@ -75,6 +75,14 @@ def directory(node: Node) -> Path:
         raise Complaint("nobody knows this home directory; write the whole path") from None
 
 
+def trace_file(node: Node) -> Path:
+    """Take the path of a file that a trace is written to, as :func:`directory` takes one."""
+    path = directory(node)
+    if path.suffix == ".gz":
+        raise Complaint("a trace is not compressed while it grows; leave .gz away")
+    return path
+
+
 def number(node: Node) -> float:
     """Take a number as YAML 1.2 writes it."""
     word = _plain(node, "a number")

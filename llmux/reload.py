@@ -177,6 +177,8 @@ class Reload:
             needs_restart.append("limits.max_connections")
         if config.policy != before.policy:
             self._switcher.use_policy(POLICIES[config.policy.name]())
+        if config.record != before.record:
+            self._house.recorder.follow(config.record)
         self._hooks.resources = tuple(config.resources)
         changes = await self._switcher.reconfigure(
             config.models, Budget.of(config.resources), config.first_awake, config.idle_model

@@ -27,6 +27,8 @@ from llmux.policy import POLICIES
 from llmux.proxy import RelayClient
 from llmux.proxy.client import make_endpoint
 from llmux.proxy.pool import ConnectionPool
+from llmux.recorder import Recorder
+from llmux.recordings import Recordings
 from llmux.reload import Models, Reload, Reloaded
 from llmux.server.site import RelaySite
 from llmux.statedir import state_directory
@@ -58,6 +60,7 @@ class App:
     :ivar lock: keeps other llmux off the state directory; :meth:`start` takes it.
     :ivar operator: does what operators want.
     :ivar clock: tells the time.
+    :ivar recorder: records how much is asked and answered.
     """
 
     house: House
@@ -74,6 +77,7 @@ class App:
     lock: StateLock
     operator: Operator
     clock: IReactorTime
+    recorder: Recorder
     _log = make_logger()
 
     @property
@@ -95,6 +99,7 @@ class App:
             self.lock.claim()  # twistd has made us another process if it was to become a daemon
         else:
             self.lock.take()
+        self.recorder.follow(self.config.record)
         memory = self.journal.read()
         try:
             self.switcher.costs.take_over(SwitchCosts.from_json(memory.costs))
@@ -138,6 +143,7 @@ class App:
     async def _stop(self) -> None:
         settings = self.config.shutdown
         await self.switcher.close(settings.grace_secs, settings.sleep_models)
+        self.recorder.stop()
         self.lock.release()
 
     async def _reload(self) -> Reloaded:
@@ -201,6 +207,7 @@ def build_app(
         idle_model=config.idle_model,
     )
     metrics.watch(lambda: observe(switcher, reactor.seconds()))
+    recorder = Recorder(reactor, events)
     house = House(
         config=config,
         models=models.settings,
@@ -209,6 +216,7 @@ def build_app(
         clock=reactor,
         metrics=metrics,
         events=events,
+        recorder=recorder,
     )
     resource = FrontDoor(house)
     site = RelaySite(
@@ -233,8 +241,16 @@ def build_app(
         reloading=reloading,
         journal=journal,
         lock=StateLock(state_dir, config.path),
-        operator=Operator(switcher, hooks, lambda: house.config, lambda: app.reload(), reactor),
+        operator=Operator(
+            switcher,
+            hooks,
+            lambda: house.config,
+            lambda: app.reload(),
+            reactor,
+            Recordings(recorder, state_dir),
+        ),
         clock=reactor,
+        recorder=recorder,
     )
     return app
 

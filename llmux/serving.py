@@ -128,6 +128,7 @@ class LLMuxService(Service):
             self._cutting.stop()
         self._notifier.stop()
         self._doors.close()
+        self._app.recorder.stop()
         self._app.lock.release()
 
     def stopService(self) -> Deferred[None]:

@@ -23,6 +23,7 @@ from llmux.proxy.client import BackendResponse
 from llmux.proxy.relay import Ending, Relay, cut, cut_behind
 from llmux.proxy.stall import StalledClient
 from llmux.proxy.watchdog import Watchdog
+from llmux.tokens import Tally
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -50,7 +51,10 @@ class Answer:
     :ivar status: its HTTP status.
     :ivar reason: its reason phrase.
     :ivar headers: as the client is to see them.
+    :ivar tally: counts what is sent of it, if anything does.
     """
+
+    tally: Tally | None = None
 
     def __init__(self, relay: Relay, response: _Response) -> None:
         self.status: int = response.code
@@ -78,7 +82,7 @@ class Answer:
         request = self._relay.request
         if not request.startedWriting:
             request.answer(self.status, self.reason, self.headers)
-        body = _BodyRelay(self._relay, self._original)
+        body = _BodyRelay(self._relay, self._original, self.tally)
         self._response.deliverBody(body)
         ending = Ending.CLIENT
         with suppress(CancelledError):
@@ -120,11 +124,13 @@ class _BodyRelay(Protocol):
     """
     Hands a body to the client as it comes, no faster than the client takes it.
 
+    :param tally: counts it, if anything does.
     :ivar ended: becomes how the body ended.
     """
 
-    def __init__(self, relay: Relay, response: BackendResponse) -> None:
+    def __init__(self, relay: Relay, response: BackendResponse, tally: Tally | None) -> None:
         self._response = response
+        self._tally = tally
         self._request = relay.request
         watchdog = self._watchdog = Watchdog(
             relay.clock,
@@ -149,6 +155,8 @@ class _BodyRelay(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """See :meth:`IProtocol.dataReceived`."""
         self._watchdog.feed()
+        if self._tally is not None:
+            self._tally.feed(data)
         self._request.write(data)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's default

@@ -19,6 +19,7 @@ from llmux.proxy.relay import Ending, Relay, cut
 from llmux.proxy.stall import StalledClient
 from llmux.proxy.watchdog import Watchdog
 from llmux.server.request import RelayRequest
+from llmux.tokens import Tally
 
 LAST_WORDS_SECS = 2.0
 """Seconds that a backend has to take what a client said before it left a tunnel."""
@@ -84,9 +85,11 @@ class Tunnel:
     :ivar status: 101.
     :ivar reason: its reason phrase.
     :ivar headers: as the client is to see them.
+    :ivar tally: of an answer; what goes through a tunnel is no answer.
     """
 
     status = 101
+    tally: Tally | None = None
 
     def __init__(self, relay: Relay, switched: Switched) -> None:
         self.reason = switched.reason

@@ -219,6 +219,7 @@ class FakeOperator:
     :ivar orders: every order, in order, as ``order model``.
     :ivar pending: what the test fires, for each order.
     :ivar held: by id, the reservations that there are.
+    :ivar recorded_to: the file that requests are recorded to.
     """
 
     def __init__(self, outputs: Mapping[tuple[str, str], str] | None = None) -> None:
@@ -226,6 +227,7 @@ class FakeOperator:
         self.orders: list[str] = []
         self.pending: list[Deferred[Any]] = []
         self.held: dict[str, dict[str, object]] = {}
+        self.recorded_to: str | None = None
         self._outputs = outputs or {}
 
     def status(self) -> dict[str, object]:
@@ -290,6 +292,24 @@ class FakeOperator:
         told = self.reservation(id)
         del self.held[id]
         return told
+
+    def recording(self) -> dict[str, object]:
+        """See :meth:`IOperator.recording`."""
+        return {"path": self.recorded_to, "since": None, "rows": 0, "lost": 0}
+
+    def record(self, path: str) -> dict[str, object]:
+        """See :meth:`IOperator.record`; a name with a slash is refused."""
+        self.orders.append(f"record {path}")
+        if "/" in path:
+            raise OrderRefused(400, "This is no name")
+        self.recorded_to = path
+        return self.recording()
+
+    def stop_recording(self) -> dict[str, object]:
+        """See :meth:`IOperator.stop_recording`."""
+        self.orders.append("stop_recording")
+        self.recorded_to = None
+        return self.recording()
 
     def output(self, model: str, hook: str) -> str:
         """See :meth:`IOperator.output`."""

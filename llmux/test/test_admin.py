@@ -79,6 +79,12 @@ class ReadingTests(TestCase):
         self.assertEqual((status, headers[b"content-type"]), (200, [b"application/json"]))
         self.assertEqual(json.loads(body), self.desk.operator.timeline())
 
+    async def test_recording(self) -> None:
+        """So is what is recorded."""
+        status, headers, body = await self.desk.exchange(ask(b"/llmux/recording"))
+        self.assertEqual((status, headers[b"content-type"]), (200, [b"application/json"]))
+        self.assertEqual(json.loads(body), self.desk.operator.recording())
+
     async def test_head(self) -> None:
         """HEAD is answered as GET is, without the body."""
         for path in (b"/llmux/status", b"/health", b"/llmux/models/a/output?hook=wake"):
@@ -146,6 +152,33 @@ class OrderTests(TestCase):
         answer = await self.desk.carry_out(order(b"/llmux/reload", body=b" {} "), done(told))
         self.assertEqual(answer, (200, told))
         self.assertEqual(self.desk.operator.orders, ["reload"])
+
+    async def test_record(self) -> None:
+        """Recording begins with the name of a file and ends without; the log tells of both."""
+        path = b"/llmux/recording"
+        status, _, body = await self.desk.exchange(order(path, body=b'{"path": "x.csv"}'))
+        self.assertEqual((status, json.loads(body)["path"]), (200, "x.csv"))
+        end = order(path).replace(b"POST", b"DELETE", 1)
+        status, _, body = await self.desk.exchange(end)
+        self.assertEqual((status, json.loads(body)["path"]), (200, None))
+        self.assertEqual(self.desk.operator.orders, ["record x.csv", "stop_recording"])
+        logged = [event["order"] for event in self.desk.logged("operator_asked")]
+        self.assertEqual(logged, ["record", "stop_recording"])
+        status, message = await self.desk.refused(order(path, body=b'{"path": "/x.csv"}'))
+        self.assertEqual((status, message), (400, "This is no name"))
+
+    async def test_record_what(self) -> None:
+        """An order to record that names no file, or says more, is refused."""
+        for body in (
+            b"", b"{}", b"[]", b'"x.csv"', b'{"path": 1}', b'{"path": "x", "rows": 1}', b"{",
+            b'{"path": "%s"}' % (b"x" * 2000), b'{"name": "x"}',
+        ):  # fmt: skip
+            status, message = await self.desk.refused(order(b"/llmux/recording", body=body))
+            self.assertEqual(status, 400, body)
+            self.assertIn("name of a file", message)
+        more = order(b"/llmux/recording", body=b'{"path": "x"}').replace(b"POST", b"DELETE", 1)
+        self.assertEqual((await self.desk.refused(more))[0], 400)
+        self.assertEqual(self.desk.operator.orders, [])
 
     async def test_refused(self) -> None:
         """An order that is refused, or fails, is answered with why."""

@@ -126,6 +126,20 @@ class WordsTests(SynchronousTestCase):
             ],
         )  # fmt: skip
 
+    def test_record(self) -> None:
+        """Recording is begun with a name, ended with --stop, and told of without either."""
+        main(["record", "monday.csv"])
+        main(["record", "--stop", "--json"])
+        main(["record", "-c", "x"])
+        self.assertEqual(
+            self.done,
+            [
+                ("ask", ctl.Command("record", "monday.csv"), None, "config.yaml", None),
+                ("ask", ctl.Command("stop_recording", as_json=True), None, "config.yaml", None),
+                ("ask", ctl.Command("recording"), None, "x", None),
+            ],
+        )
+
     def test_usage(self) -> None:
         """What makes no sense is status 2, with how it would."""
         for words, told in (
@@ -134,6 +148,7 @@ class WordsTests(SynchronousTestCase):
             (["status", "--admin", "nowhere"], "host:port"),
             (["status", "--admin", "off"], "nobody"),
             (["-p", "0", "status"], "whole number"),
+            (["record", "x.csv", "--stop"], "not allowed with"),
         ):  # fmt: skip
             with redirect_stderr(StringIO()) as err, self.assertRaises(SystemExit) as ended:
                 main(words)

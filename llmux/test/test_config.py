@@ -307,6 +307,14 @@ x-policy: *policy
         config = load(MINIMAL + "state_dir: state\n")
         self.assertEqual(config.state_dir, Path(os.getcwd(), "state"))
 
+    def test_record(self) -> None:
+        """So may the file that a trace is written to; what is written there is not compressed."""
+        self.assertIsNone(load(MINIMAL).record)
+        self.assertEqual(load(MINIMAL + "record: ~/t.csv\n").record, Path.home() / "t.csv")
+        self.assertEqual(load(MINIMAL + "record: t.csv\n").record, Path(os.getcwd(), "t.csv"))
+        error = self.assertRaises(ConfigError, load, MINIMAL + "record: t.csv.gz\n")
+        self.assertIn("record: a trace is not compressed while it grows", str(error))
+
 
 class FileTests(SynchronousTestCase):
     def test_read(self) -> None:

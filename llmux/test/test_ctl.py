@@ -78,6 +78,18 @@ class AskTests(TestCase):
             self.desk.operator.orders.clear()
             self.desk.operator.pending.clear()
 
+    async def test_recording(self) -> None:
+        """What is recorded is told in a sentence, and so is what became of an order about it."""
+        address = self.desk.address
+        self.assertEqual(await start(address, "recording"), (0, "nothing is recorded\n", ""))
+        self.assertEqual((await start(address, "record", "x.csv"))[0], 0)
+        self.assertEqual(self.desk.operator.recorded_to, "x.csv")
+        self.assertEqual((await start(address, "stop_recording"))[0], 0)
+        refused = (1, "", "llmux: This is no name\n")
+        self.assertEqual(await start(address, "record", "/x.csv"), refused)
+        orders = ["record x.csv", "stop_recording", "record /x.csv"]
+        self.assertEqual(self.desk.operator.orders, orders)
+
     async def test_refused(self) -> None:
         """A refused order is status 1, with why on stderr."""
         refused = OrderRefused(409, "a is pinned")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from llmux.overview import lasting, render
+from llmux.overview import lasting, render, render_recording
 from llmux.test.statuses import a_hook, a_model, a_status, a_switch
 
 
@@ -99,6 +99,21 @@ class TableTests(SynchronousTestCase):
             (172799, "48 h"), (172800, "2 d"), (1e7, "116 d"),
         ):  # fmt: skip
             self.assertEqual(lasting(seconds), expected)
+
+
+class RecordingTests(SynchronousTestCase):
+    def test_sentences(self) -> None:
+        """It is said what is recorded or was, and what could not be."""
+        for path, since, lost, said in (
+            (None, None, 0, "nothing is recorded"),
+            (None, "2031-01-01T00:00:00+00:00", 0, "nothing is recorded; 7 requests were"),
+            ("/t", "2031-01-01T00:00:00+00:00", 0,
+             "recording to /t: 7 requests since 2031-01-01T00:00:00+00:00"),
+            ("/t", "2031-01-01T00:00:00+00:00", 2,
+             "recording to /t: 7 requests since 2031-01-01T00:00:00+00:00; 2 could not be"),
+        ):  # fmt: skip
+            document = {"path": path, "since": since, "rows": 7, "lost": lost}
+            self.assertEqual(render_recording(document), said)
 
 
 class NoteTests(SynchronousTestCase):

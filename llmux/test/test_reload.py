@@ -103,6 +103,20 @@ class FileTests(SynchronousTestCase):
         self.assertEqual((config.host, config.port), ("127.0.0.1", 3000))
         self.assertEqual((config.state_dir, config.admin), (self.directory / "state", Admin()))
 
+    def test_record(self) -> None:
+        """What is recorded follows the file, but an order holds until the file says otherwise."""
+        trace, other = self.directory / "trace.csv", self.directory / "other.csv"
+        for line, recorded in (
+            (f"record: {trace}\n", trace), (f"record: {trace}\nport: 3001\n", other), ("", None),
+        ):  # fmt: skip
+            if recorded == other:
+                self.app.recorder.start(other)
+            self.write(FILE + line)
+            self.successResultOf(self.app.reload())
+            told = self.app.recorder.as_json()["path"]
+            self.assertEqual(told, recorded and str(recorded))
+        self.assertTrue(trace.exists())
+
     def test_program_without_a_file(self) -> None:
         """A program that has made its configuration itself is told that there is no file."""
         app = build_app(self.app.config, reactor)

@@ -10,6 +10,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+import attrs
 import treq
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -168,6 +169,25 @@ class ServiceTests(ProcessTests):
         gate.touch()
         await closed[0]
         self.assertEqual(switcher.states()["a"].value, "awake")
+
+    async def test_records_for_as_long_as_it_runs(self) -> None:
+        """What the configuration says is recorded from the start to the end."""
+        service = self.make()
+        trace = Path(self.mktemp()).absolute()
+        self.app.house.configure(attrs.evolve(self.app.config, record=trace))
+        self.assertFalse(trace.exists())
+        service.startService()
+        self.assertEqual(self.app.operator.recording()["path"], str(trace))
+        self.assertTrue(trace.exists())
+        await service.stopService()
+        self.assertFalse(self.app.recorder.on)
+
+    async def test_operators_record(self) -> None:
+        """Operators record to a folder of the state directory."""
+        self.make()
+        told = self.app.operator.record("monday.csv")
+        self.assertEqual(told["path"], str(self.app.state_dir / "traces" / "monday.csv"))
+        self.assertIsNone(self.app.operator.stop_recording()["path"])
 
     async def test_stopped_before_it_started(self) -> None:
         """A service that never ran gives its port back, too."""

@@ -32,7 +32,7 @@ from llmux.web.answers import (
     send,
 )
 from llmux.web.guard import Reach, check
-from llmux.web.orders import METHODS, Asked, read_hook, read_path
+from llmux.web.orders import METHODS, Asked, read_hook, read_path, read_recording
 from llmux.web.paths import BlockedPaths
 from llmux.web.reservations import Wish, read_renewal, read_wish
 
@@ -45,6 +45,8 @@ _SAFE = (b"GET", b"HEAD")
 _ORDERS = {
     (b"POST", "reservations"): "reserve",
     (b"DELETE", "reservation"): "release",
+    (b"POST", "recording"): "record",
+    (b"DELETE", "recording"): "stop_recording",
 }  # what the log calls them
 _HEARTBEAT = (b"POST", "reservation")
 
@@ -148,6 +150,7 @@ class AdminFace(Resource):
             "health": self._health,
             "status": operator.status,
             "timeline": operator.timeline,
+            "recording": operator.recording,
             "reservations": lambda: {"reservations": operator.reservations()},
             "reservation": lambda: operator.reservation(asked.name),
         }
@@ -192,7 +195,13 @@ class AdminFace(Resource):
         if asked.verb == "reservation" and request.method == b"POST":
             ttl = read_renewal(request)
             return lambda: execute(operator.renew, name, ttl)
+        if asked.verb == "recording" and request.method == b"POST":
+            assert request.content is not None  # the request was not refused
+            path = read_recording(request.content.read(_LONGEST_BODY))
+            return lambda: execute(operator.record, path)
         _refuse_content(request)
+        if asked.verb == "recording":
+            return lambda: execute(operator.stop_recording)
         if asked.verb == "reservation":
             return lambda: execute(operator.release, name)
         if asked.verb == "reload":

@@ -34,6 +34,7 @@ from llmux.proxy.answer import Answer, begin_answer
 from llmux.proxy.relay import Ending, Relay, cut
 from llmux.proxy.tunnel import Tunnel, asks_for_tunnel, begin_tunnel
 from llmux.server.request import CLIENT_LEFT, RelayRequest
+from llmux.tokens import Tally
 from llmux.urgency import Urgency
 from llmux.web.answers import error_answer, error_object, error_of
 from llmux.web.house import House
@@ -44,6 +45,7 @@ from llmux.web.keepalive import (
     is_event_stream,
     may_stream,
 )
+from llmux.web.recording import measure, record
 
 _DIGESTS = (b"content-md5", b"content-digest", b"repr-digest", b"digest")
 """Headers that are not true of a body any more in which the model is called otherwise."""
@@ -71,6 +73,7 @@ class Exchange:
         self._waited = 0.0
         self._switching = 0.0
         self._first_byte: float | None = None
+        self._tally: Tally | None = None
 
     async def run(self) -> bytes | None:
         """
@@ -227,6 +230,7 @@ class Exchange:
             return
         self._count(answer.status)
         self._dress(answer.headers)
+        answer.tally = self._tally = measure(house, answer.status, answer.headers)
         ending = await answer.send()
         self._how = ending.value
         if ending is not Ending.COMPLETE:
@@ -316,6 +320,7 @@ class Exchange:
 
     def _log_end(self) -> None:
         request = self._request
+        record(self._house, request, self._model, self._tally, "")
         self._house.events.request_ended(
             request_id=request.request_id.decode("ascii"),
             model=self._model,

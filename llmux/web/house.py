@@ -12,6 +12,7 @@ from llmux.events import Events
 from llmux.metrics import Metrics
 from llmux.names import Names
 from llmux.proxy import RelayClient
+from llmux.recorder import Recorder
 from llmux.switcher import Switcher
 from llmux.web.cors import Cors
 from llmux.web.paths import BlockedPaths
@@ -30,6 +31,7 @@ class House:
     :ivar clock: tells the time.
     :ivar metrics: counts requests.
     :ivar events: logs them.
+    :ivar recorder: records how much is asked and answered.
     :ivar names: what clients' names stand for.
     """
 
@@ -40,6 +42,7 @@ class House:
     clock: IReactorTime
     metrics: Metrics
     events: Events
+    recorder: Recorder
     blocked: BlockedPaths = attrs.field(init=False)
     cors: Cors = attrs.field(init=False)
     names: Names = attrs.field(init=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from urllib.parse import parse_qs, unquote_to_bytes
 
 import attrs
@@ -15,6 +16,7 @@ _READ = ("GET", "HEAD")
 METHODS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("health", "status", "timeline", "output"), _READ),
     **dict.fromkeys(("wake", "sleep", "kill", "pin", "unpin", "reload"), ("POST",)),
+    "recording": (*_READ, "POST", "DELETE"),
     "reservations": (*_READ, "POST"),
     "reservation": (*_READ, "POST", "DELETE"),
 }
@@ -26,6 +28,7 @@ _OF_ALL = {
     b"/llmux/status": "status",
     b"/llmux/timeline": "timeline",
     b"/llmux/reload": "reload",
+    b"/llmux/recording": "recording",
     b"/llmux/reservations": "reservations",
 }
 _HOOKS = tuple(hook.value for hook in Hook)
@@ -62,7 +65,7 @@ def read_path(path: bytes) -> Asked:
         raise OrderRefused(
             404,
             "There is nothing here; the operator's paths are /llmux/status, /llmux/timeline,"
-            " /llmux/reload, /llmux/reservations, and"
+            " /llmux/reload, /llmux/recording, /llmux/reservations, and"
             f" below /llmux/models/NAME: {', '.join(_OF_A_MODEL)}",
         )
     return Asked(verb, unquote_to_bytes(name).decode("utf-8", "replace"))
@@ -81,3 +84,20 @@ def read_hook(target: bytes) -> str:
     if hooks[0] not in _HOOKS:
         raise OrderRefused(404, f"There is no such hook; it is one of {', '.join(_HOOKS)}")
     return hooks[0]
+
+
+def read_recording(body: bytes) -> str:
+    """
+    Say where an order to record wants it.
+
+    :param body: the order's.
+    :raises OrderRefused: if that is not said.
+    """
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict) or list(said) != ["path"] or not isinstance(said["path"], str):
+        raise OrderRefused(400, 'Say the name of a file to record to: {"path": "monday.csv"}')
+    name: str = said["path"]
+    return name
