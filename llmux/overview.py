@@ -60,10 +60,10 @@ def render_recording(recording: Mapping[str, Any]) -> str:
     path, rows, lost = (recording[key] for key in ("path", "rows", "lost"))
     if recording["since"] is None:
         return "nothing is recorded"
-    missing = f"; {lost} could not be" if lost else ""
+    counts = f"requests recorded: {rows}" + (f", lost: {lost}" if lost else "")
     if path is None:
-        return f"nothing is recorded; {rows} requests were{missing}"
-    return f"recording to {path}: {rows} requests since {recording['since']}{missing}"
+        return f"nothing is recorded any more; {counts}"
+    return f"recording to {path} since {recording['since']}; {counts}"
 
 
 def lasting(seconds: float) -> str:

@@ -106,11 +106,11 @@ class RecordingTests(SynchronousTestCase):
         """It is said what is recorded or was, and what could not be."""
         for path, since, lost, said in (
             (None, None, 0, "nothing is recorded"),
-            (None, "2031-01-01T00:00:00+00:00", 0, "nothing is recorded; 7 requests were"),
+            (None, "2031-01-01T00:00:00+00:00", 0, "nothing is recorded any more; requests recorded: 7"),
             ("/t", "2031-01-01T00:00:00+00:00", 0,
-             "recording to /t: 7 requests since 2031-01-01T00:00:00+00:00"),
+             "recording to /t since 2031-01-01T00:00:00+00:00; requests recorded: 7"),
             ("/t", "2031-01-01T00:00:00+00:00", 2,
-             "recording to /t: 7 requests since 2031-01-01T00:00:00+00:00; 2 could not be"),
+             "recording to /t since 2031-01-01T00:00:00+00:00; requests recorded: 7, lost: 2"),
         ):  # fmt: skip
             document = {"path": path, "since": since, "rows": 7, "lost": lost}
             self.assertEqual(render_recording(document), said)
