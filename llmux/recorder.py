@@ -83,7 +83,7 @@ class Recorder:
         :param model: the name of its model, or of several of which any would have done.
         :param prompt: how many tokens were asked.
         :param output: how many were answered.
-        :param kind: its class; empty: the usual one.
+        :param kind: its class, as it says it; empty: it says nothing of it.
         """
         file = self._file
         if file is None:

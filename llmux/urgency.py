@@ -67,6 +67,10 @@ class Urgency:
             )
         return cls(kind, priority)
 
+    def __str__(self) -> str:
+        """Write it as :meth:`from_header` reads it."""
+        return f"{self.kind};priority={self.priority}" if self.priority else self.kind
+
     @property
     def delay(self) -> float:
         """How much later it counts as having come than it has, in seconds."""

@@ -106,7 +106,8 @@ class RecordingTests(SynchronousTestCase):
         """It is said what is recorded or was, and what could not be."""
         for path, since, lost, said in (
             (None, None, 0, "nothing is recorded"),
-            (None, "2031-01-01T00:00:00+00:00", 0, "nothing is recorded any more; requests recorded: 7"),
+            (None, "2031-01-01T00:00:00+00:00", 0,
+             "nothing is recorded any more; requests recorded: 7"),
             ("/t", "2031-01-01T00:00:00+00:00", 0,
              "recording to /t since 2031-01-01T00:00:00+00:00; requests recorded: 7"),
             ("/t", "2031-01-01T00:00:00+00:00", 2,

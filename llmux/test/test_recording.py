@@ -37,7 +37,7 @@ class RecordingTests(TestCase):
         self.served = Served(
             self,
             {"a": self.backend.address},
-            {"first_awake": {"any": ("a",)}},
+            {"first_awake": {"any": ("a",)}, "trust_class_header": True},
             aliases=("gpt-4",),
         )
         self.path = Path(self.mktemp()).absolute()
@@ -89,6 +89,14 @@ class RecordingTests(TestCase):
         for name in ("gpt-4", "any", "a"):
             model, _, _ = await self.row(http_post(name, head=CLOSE + JSON))
             self.assertEqual(model, "a")
+
+    async def test_classes(self) -> None:
+        """What a request says of its class is there; where it says nothing, nothing is."""
+        for said in (b"batch", b"interactive;priority=-2"):
+            await self.row(http_post(head=CLOSE + JSON + b"X-LLMux-Class: %s\r\n" % said))
+        await self.row()
+        classes = [row["class"] for row in self.rows()]
+        self.assertEqual(classes, ["batch", "interactive;priority=-2", ""])
 
     async def test_client_that_leaves(self) -> None:
         """A request that is broken off has a row with what had come."""

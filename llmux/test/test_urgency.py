@@ -43,6 +43,11 @@ class UrgencyTests(SynchronousTestCase):
         self.assertIn(urgency.kind, CLASSES)
         self.assertLessEqual(abs(urgency.priority), 9)
 
+    @given(urgencies)
+    def test_written(self, urgency: Urgency) -> None:
+        """What is written is read as the same."""
+        self.assertEqual(Urgency.from_header(str(urgency).encode("ascii")), urgency)
+
     @given(urgencies, urgencies)
     def test_class_before_priority(self, one: Urgency, other: Urgency) -> None:
         """Of two that come together, the interactive one goes first, else the higher priority."""

@@ -74,6 +74,7 @@ class Exchange:
         self._switching = 0.0
         self._first_byte: float | None = None
         self._tally: Tally | None = None
+        self._urgency: Urgency | None = None
 
     async def run(self) -> bytes | None:
         """
@@ -127,7 +128,8 @@ class Exchange:
         self._model = envelope.model
         self._model = house.names.resolve(envelope.model)
         interval = self._keepalive_secs() if may_stream(request, target, envelope.stream) else None
-        lease = await self._wait(house.switcher.acquire(self._model, self._urgency()), interval)
+        self._urgency = self._said_urgency()
+        lease = await self._wait(house.switcher.acquire(self._model, self._urgency), interval)
         again = await self._serve(target, envelope, lease)
         if again is not None:
             await self._serve(target, envelope, await self._wait(again, interval), last=True)
@@ -183,7 +185,7 @@ class Exchange:
             target = patch.apply(target)
         return target, None
 
-    def _urgency(self) -> Urgency | None:
+    def _said_urgency(self) -> Urgency | None:
         """Say how much of a hurry the client says that it is in, where that counts."""
         if not self._house.config.trust_class_header:
             return None
@@ -320,7 +322,7 @@ class Exchange:
 
     def _log_end(self) -> None:
         request = self._request
-        record(self._house, request, self._model, self._tally, "")
+        record(self._house, request, self._model, self._tally, self._urgency)
         self._house.events.request_ended(
             request_id=request.request_id.decode("ascii"),
             model=self._model,

@@ -6,6 +6,7 @@ from twisted.web.http_headers import Headers
 
 from llmux.server.request import RelayRequest
 from llmux.tokens import Tally, estimate, media_type
+from llmux.urgency import Urgency
 from llmux.web.house import House
 
 _SWITCHED = 101
@@ -23,7 +24,13 @@ def measure(house: House, status: int, headers: Headers) -> Tally | None:
     return Tally(headers) if house.recorder.on and status < 400 else None
 
 
-def record(house: House, request: RelayRequest, model: str, tally: Tally | None, kind: str) -> None:
+def record(
+    house: House,
+    request: RelayRequest,
+    model: str,
+    tally: Tally | None,
+    urgency: Urgency | None,
+) -> None:
     """
     Have a request recorded that has ended.
 
@@ -31,7 +38,7 @@ def record(house: House, request: RelayRequest, model: str, tally: Tally | None,
 
     :param model: what the name that it gave stands for, or the model that it got.
     :param tally: has counted the answer, if there was one.
-    :param kind: its class; empty: the usual one.
+    :param urgency: how much of a hurry it says that it is in; ``None``: nothing.
     """
     if not house.recorder.on or not house.names.models(model):
         return
@@ -43,4 +50,5 @@ def record(house: House, request: RelayRequest, model: str, tally: Tally | None,
         typed = media_type(request.requestHeaders)
         prompt = estimate(request.body_length, typed) if said is None else said
         output = 0 if tally is None else tally.output()
+    kind = "" if urgency is None else str(urgency)
     house.recorder.note(request.arrived, model, prompt, output, kind)
