@@ -85,9 +85,9 @@ class RequestEvents:
         """
         Log an order of an operator's.
 
-        :param order: ``wake``, ``sleep``, ``kill``, ``pin``, ``unpin``, ``reload``, ``reserve`` or
-            ``release``.
-        :param model: the name that the operator gave; empty for the last three.
+        :param order: ``wake``, ``sleep``, ``kill``, ``pin``, ``unpin``, ``reload``, ``reserve``,
+            ``release``, ``record`` or ``stop_recording``.
+        :param model: the name that the operator gave; empty for the last five.
         :param client: the address that it came from; ``unix``: a UNIX socket.
         """
         self.log.info(
