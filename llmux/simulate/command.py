@@ -16,7 +16,7 @@ from llmux.simulate.hooks import HookCosts
 from llmux.simulate.policies import check_names, names
 from llmux.simulate.replay import Setup, config_of, simulate
 from llmux.simulate.results import summarize, table
-from llmux.simulate.trace import Trace, TraceError, read_trace, thin
+from llmux.simulate.trace import Trace, TraceError, from_beginning, read_trace, thin
 
 COST = 10.0
 """Seconds of a switch of which nothing is said."""
@@ -119,7 +119,7 @@ def _read(command: Command) -> Trace:
         trace = thin(trace, command.keep, command.seed)
     if not trace:
         raise TraceError(command.trace, "no request is left in it")
-    return trace
+    return from_beginning(trace)
 
 
 def _set_up(command: Command, trace: Trace) -> Setup:

@@ -98,7 +98,7 @@ def write_trace(path: str | Path, trace: Iterable[Row]) -> None:
             arrived_at = "" if row.arrived_at is None else f"{row.arrived_at:.3f}"
             think_secs = f"{row.think_secs:.3f}" if row.arrived_at is None else ""
             sizes = (row.prompt_tokens, row.output_tokens)
-            kind = _written(row.urgency)
+            kind = "" if row.urgency is None else str(row.urgency)
             writer.writerow((arrived_at, row.model, *sizes, row.session, think_secs, kind))
 
 
@@ -124,11 +124,13 @@ def thin(trace: Trace, probability: float, seed: int) -> Trace:
     return tuple(kept)
 
 
-def _written(urgency: Urgency | None) -> str:
-    """Say a class as :meth:`Urgency.from_header` reads it."""
-    if urgency is None:
-        return ""
-    return f"{urgency.kind};priority={urgency.priority}" if urgency.priority else urgency.kind
+def from_beginning(trace: Trace) -> Trace:
+    """Have the first request of all come at 0: recorded traces have the time of day."""
+    begin = min((row.arrived_at for row in trace if row.arrived_at is not None), default=0.0)
+    return tuple(
+        row if row.arrived_at is None else attrs.evolve(row, arrived_at=row.arrived_at - begin)
+        for row in trace
+    )
 
 
 def _open(path: Path, mode: str) -> TextIO:
@@ -138,7 +140,8 @@ def _open(path: Path, mode: str) -> TextIO:
 
 def _rows(path: str, file: TextIO) -> Iterator[Row]:
     lines = csv.reader(file)
-    header = [name.strip() for name in next(lines, [])]
+    names = next(lines, [])
+    header = [name.strip() for name in names]
     if missing := [name for name in REQUIRED if name not in header]:
         raise TraceError(f"{path}, line 1", f"there is no column {', '.join(missing)}")
     for name in header:
@@ -149,7 +152,7 @@ def _rows(path: str, file: TextIO) -> Iterator[Row]:
             raise TraceError(f"{path}, line 1", f"there are two columns {name}")
     begun: dict[str, int] = {}
     for cells in lines:
-        if not cells:
+        if not cells or cells == names:  # again, where files were put one behind the other
             continue
         line = _Line(f"{path}, line {lines.line_num}", {})
         if len(cells) != len(header):

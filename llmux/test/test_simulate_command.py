@@ -14,6 +14,7 @@ from llmux.policy import POLICIES
 from llmux.simulate.command import NoEngine, read_engines
 from llmux.simulate.engine import EngineFigures
 from llmux.simulate.trace import Row, write_trace
+from llmux.tracefile import TraceFile
 
 TRACE = tuple(Row("ab"[at // 20 % 2], 600, 50, float(at)) for at in range(200))
 
@@ -63,6 +64,17 @@ class CommandTests(SynchronousTestCase):
         document = json.loads(self.simulate("--json", "--policy", "fifo-2.4.0,fifo"))
         names = [figures["policy"] for figures in document["policies"]]
         self.assertEqual(names, ["fifo-2.4.0", "fifo"])
+
+    def test_recorded(self) -> None:
+        """A trace that llmux has recorded is taken as it is: any order, and the time of day."""
+        expected = self.first()
+        recorded = TraceFile(self.directory / "recorded.csv")
+        for row in reversed(TRACE):
+            assert row.arrived_at is not None
+            sizes = (row.prompt_tokens, row.output_tokens)
+            recorded.append(f"{1.8e9 + row.arrived_at:.3f}", row.model, *sizes, "", "", "")
+        self.trace = str(recorded.path)
+        self.assertEqual(self.first(), expected)
 
     def test_cost(self) -> None:
         """A switch takes ten seconds, or what is said."""

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from llmux.simulate.trace import Row, Trace, TraceError, read_trace, thin, write_trace
+from llmux.simulate.trace import (
+    Row,
+    Trace,
+    TraceError,
+    from_beginning,
+    read_trace,
+    thin,
+    write_trace,
+)
 from llmux.urgency import CLASSES, Urgency
 
 NAMES = st.text("abc/:,\"' é", min_size=1).map(str.strip).filter(bool)
@@ -81,6 +89,21 @@ class TraceTests(SynchronousTestCase):
         """Four columns are enough, in any order; empty lines count for nothing."""
         path = self.write("model,output_tokens,prompt_tokens,arrived_at\n\na,1,2,0.5\n")
         self.assertEqual(read_trace(path), (Row("a", 2, 1, 0.5),))
+
+    def test_one_behind_the_other(self) -> None:
+        """Files may be put together with their lines of column names."""
+        text = "arrived_at,model,prompt_tokens,output_tokens\n{},a,1,2\n"
+        path = self.write(text.format(5) + text.format(3))
+        self.assertEqual(read_trace(path), (Row("a", 1, 2, 5.0), Row("a", 1, 2, 3.0)))
+
+    def test_from_beginning(self) -> None:
+        """The first request that comes is the beginning, wherever it stands."""
+        later = Row("a", 1, 2, session="s", think_secs=1.0)
+        trace = (Row("a", 1, 2, 1_000_005.5, "s"), later, Row("b", 3, 4, 1_000_003.0))
+        moved = (Row("a", 1, 2, 2.5, "s"), later, Row("b", 3, 4, 0.0))
+        self.assertEqual(from_beginning(trace), moved)
+        self.assertEqual(from_beginning(moved), moved)
+        self.assertEqual(from_beginning(()), ())
 
     def test_wrong_columns(self) -> None:
         """A column that is missing, unknown or there twice is an error."""
