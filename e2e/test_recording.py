@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -27,17 +28,29 @@ def sizes(row: dict[str, str]) -> tuple[int, int]:
 
 
 def record(program: Program, environment: dict[str, str], *words: str) -> str:
-    """Say ``llmux record`` to a program; give what it prints, which has to be no error."""
-    command = [str(BIN / "llmux"), "record", *words, "--admin", f"127.0.0.1:{program.port}"]
+    """Say ``llmux record`` to a program; give what it prints."""
+    where = f"127.0.0.1:{program.port}"
+    return run("record", *words, "--admin", where, environment=environment)
+
+
+def run(*words: str, environment: dict[str, str]) -> str:
+    """Run ``llmux``; give what it prints, which has to be no error."""
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=WAIT, check=False
+        [str(BIN / "llmux"), *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=WAIT,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_requests(serve: Callable[..., Program], tmp_path: Path) -> None:
-    """Documents and streams, whole and broken off: a row each, with sizes and no contents."""
+def test_requests(
+    serve: Callable[..., Program], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Documents and streams, whole and broken off: a row each, without contents; it is replayed."""
     trace = tmp_path / "trace.csv"
     program = serve(record=str(trace))
     client = program.openai()
@@ -64,6 +77,10 @@ def test_requests(serve: Callable[..., Program], tmp_path: Path) -> None:
     program.terminate()
     (ended,) = (event for event in program.events() if event["event"] == "recording_ended")
     assert (ended["rows"], ended["lost"]) == (4, 0)
+    asked = ("--config", str(tmp_path / "config.json"), "--policy", "fifo", "--json")
+    replayed = run("simulate", "--trace", str(trace), *asked, environment=environment)
+    (figures,) = json.loads(replayed)["policies"]
+    assert figures["requests"] == 4
 
 
 def test_upload(serve: Callable[..., Program], backends: Backends, tmp_path: Path) -> None:
