@@ -173,6 +173,7 @@ def _missing(program: str, err: TextIO) -> int | None:
 def _execute(command: Sequence[str], reservation: str, signals: _Signals, err: TextIO) -> int:
     """Run a command in the foreground, with all files that are open for it."""
     environment = {**os.environ, "LLMUX_RESERVATION": reservation}
+    signals.begin()
     try:
         process = subprocess.Popen(list(command), env=environment, close_fds=False)  # noqa: S603  # the user's own
     except OSError as error:
@@ -194,6 +195,7 @@ class _Signals:
 
     def __init__(self) -> None:
         self._early: list[int] = []
+        self._begun = False
         self._process: subprocess.Popen[bytes] | None = None
         self._before: dict[signal.Signals, Any] = {}
 
@@ -208,6 +210,10 @@ class _Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def begin(self) -> None:
+        """Take in that from now on the command may be there, and has what the terminal sends."""
+        self._begun = True
+
     def pass_on(self, process: subprocess.Popen[bytes]) -> None:
         """Let a process have what has come, and what will."""
         self._process = process
@@ -216,7 +222,9 @@ class _Signals:
             process.send_signal(number)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
+        if self._begun and number not in _PASSED_ON:
+            return
         if self._process is None:
             self._early.append(number)
-        elif number in _PASSED_ON:
+        else:
             self._process.send_signal(number)
