@@ -136,7 +136,7 @@ def _agents(chance: Random) -> Iterator[Row]:
         session = f"agent-{agent}"
         yield _AGENT.row(chance, "planner", chance.uniform(0, 60), session=session)
         for step in range(25):
-            for _ in range(chance.randint(5, 9)):
+            for _ in range(chance.randint(6, 10)):
                 think = chance.uniform(0.5, 3)
                 yield _AGENT.row(chance, "executor", None, session=session, think_secs=think)
             if step < 24:
@@ -231,7 +231,7 @@ _ALL = (
     ),
     Workload(
         "agents",
-        "Four agents: a planner's answer leads to five to nine calls of an executor, one after the"
+        "Four agents: a planner's answer leads to six to ten calls of an executor, one after the"
         " other, and these to the next plan. Nobody asks while they wait, so that silence means"
         " nothing, and what counts is when the last of them has ended.",
         _agents,
