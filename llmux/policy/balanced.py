@@ -19,6 +19,7 @@ switch-over times), Duenyas and Van Oyen 1995 (index rules), Vlasiou and Yechial
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import attrs
@@ -29,6 +30,7 @@ from llmux.policy.contenders import TOURS, Contender, contenders, drain_secs, to
 from llmux.policy.contract import ISwitchPolicy, Phase, PolicyContext, PolicyDecision
 from llmux.policy.departures import Departures
 from llmux.policy.prices import Prices
+from llmux.states import State
 
 _SOONEST = 0.25
 """Seconds after which it is asked again at the earliest, where nothing happens before."""
@@ -123,7 +125,8 @@ class BalancedPolicy:
         if target is None:
             return self._settled(waiting, context)
         if context.phase is Phase.DRAINING:
-            return PolicyDecision(target=target.name)
+            admit = _is_worth_admitting(target, waiting, context)
+            return PolicyDecision(target=target.name, admit=admit)
         overdue = _overdue(waiting, context)
         if overdue is not None:
             return self._go(_Leap.to(overdue, Prices(context.costs)), context, forced=True)
@@ -131,8 +134,9 @@ class BalancedPolicy:
         return self._go(max(leaps, key=lambda leap: leap.index), context)
 
     def _settled(self, waiting: list[Contender], context: PolicyContext) -> PolicyDecision:
-        for name in context.models:
-            self._departures.stays(name) if context.models[name].leases else None
+        for name, model in context.models.items():
+            if model.state is State.AWAKE:
+                self._departures.stays(name)
         overdue = _overdue(waiting, context)
         prices = Prices(context.costs)
         if overdue is not None:
@@ -151,7 +155,8 @@ class BalancedPolicy:
             if later is None:
                 return self._go(leap, context)
             ask_at = later if ask_at is None else min(ask_at, later)
-        return PolicyDecision(ask_at=ask_at)
+        prepare = leaps[0].contender.name if leaps else None
+        return PolicyDecision(ask_at=ask_at, prepare=prepare)
 
     def _stay_until(
         self, leap: _Leap, waiting: list[Contender], context: PolicyContext
@@ -258,6 +263,32 @@ class BalancedPolicy:
         rates.learn(arrivals)
         departures.learn(learnt.get("departures", []))
         self._rates, self._departures = rates, departures
+
+
+def _is_worth_admitting(
+    target: Contender, waiting: list[Contender], context: PolicyContext
+) -> bool:
+    """
+    Tell whether a request that comes for those that are being drained had better be served now.
+
+    Of n answers, of which each ends at any time as likely as at any other, one more ends last with
+    the chance of 1 / (n + 1), and then by the length of an answer later than the others.  So much
+    longer everybody waits; against that, the one who comes does not wait until they are back.
+    What serves only batch requests takes no more of these while anybody interactive waits.
+    """
+    if target.serves_batch and not all(each.is_batch for each in waiting):
+        return False
+    prices = Prices(context.costs)
+    longer = max(
+        (
+            prices.answer(name) / (victim.leases + 1)
+            for name, victim in target.victims.items()
+            if victim.leases
+        ),
+        default=math.inf,
+    )
+    count = sum(each.count for each in waiting)
+    return _CAUTION * count * longer <= _Leap.to(target, prices).away
 
 
 def _overdue(waiting: Iterable[Contender], context: PolicyContext) -> Contender | None:

@@ -85,7 +85,7 @@ def contenders(context: PolicyContext) -> list[Contender]:
             for each in model.evicts
             if context.models[each].state in SERVING
         }
-        views = counting(model, context.now, hurry=hurry and bool(victims))
+        views = counting(model, context.now, hurry and bool(victims))
         if not views:
             continue
         can_come = model.not_before <= context.now or name == context.target
@@ -102,7 +102,7 @@ def is_in_a_hurry(context: PolicyContext) -> bool:
     )
 
 
-def counting(model: ModelView, now: float, *, hurry: bool) -> Mapping[str, WaitingView]:
+def counting(model: ModelView, now: float, hurry: bool) -> Mapping[str, WaitingView]:
     """
     Give the requests that count for a model, by class.
 

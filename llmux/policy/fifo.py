@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from zope.interface import implementer
 
-from llmux.policy.contract import ISwitchPolicy, ModelView, PolicyContext, PolicyDecision
+from llmux.policy.contenders import counting, is_in_a_hurry
+from llmux.policy.contract import ISwitchPolicy, PolicyContext, PolicyDecision, WaitingView
 from llmux.states import State
 
 _Place = tuple[int, int]  # of a request among all, and of the model among those that would do
@@ -24,12 +25,13 @@ class FifoPolicy:
 
     def decide(self, context: PolicyContext) -> PolicyDecision:
         """Choose the model of the oldest waiter."""
+        hurry = is_in_a_hurry(context)
         asked = {
             name: first
             for name, model in context.models.items()
             if model.state is not State.AWAKE
             and model.evicts is not None
-            and (first := _first(model)) is not None
+            and (first := _first(counting(model, context.now, hurry and bool(model.evicts))))
         }
         for target in sorted(asked, key=asked.__getitem__):
             # what was begun for good reasons goes on
@@ -43,7 +45,7 @@ class FifoPolicy:
         """Tell whether who came earlier waits for a place at a model that would have to go."""
         for name in context.models[target].evicts or ():
             model = context.models[name]
-            earlier = _first(model) if model.state is State.AWAKE else None
+            earlier = _first(model.waiting) if model.state is State.AWAKE else None
             if earlier is not None and earlier < asked[target]:
                 return True
         return False
@@ -68,7 +70,7 @@ class FifoPolicy:
         """Take nothing back."""
 
 
-def _first(model: ModelView) -> _Place | None:
+def _first(waiting: Mapping[str, WaitingView]) -> _Place | None:
     """Give the place of the request that has waited longest."""
-    places = ((each.first, each.rank) for each in model.waiting.values() if each.count)
+    places = ((each.first, each.rank) for each in waiting.values() if each.count)
     return min(places, default=None)

@@ -28,15 +28,16 @@ class QuantumPolicy:
 
     def decide(self, context: PolicyContext) -> PolicyDecision:
         """Choose the model of the oldest waiter for whom somebody may go."""
-        ask_at = None
+        ask_at, following = None, None
         for contender in contenders(context):
             if contender.name == context.target or context.phase is not Phase.SETTLED:
                 return PolicyDecision(target=context.target)
             leave_at = self._leave_at(contender, context)
             if leave_at <= context.now:
                 return PolicyDecision(target=contender.name)
-            ask_at = leave_at if ask_at is None else min(ask_at, leave_at)
-        return PolicyDecision(ask_at=ask_at)
+            if ask_at is None or leave_at < ask_at:
+                ask_at, following = leave_at, contender.name
+        return PolicyDecision(ask_at=ask_at, prepare=following)
 
     def _leave_at(self, contender: Contender, context: PolicyContext) -> float:
         """Say when those may go who have to go, in seconds of the context's time."""
