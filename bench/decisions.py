@@ -41,7 +41,7 @@ def _measure(bench: Bench, contender: str, proxy: Proxy) -> Samples:
     samples: Samples = {}
     for name, policy in POLICIES.items():
         for count in _WAITERS:
-            spent = _microseconds(policy(), count, bench.scale.decisions)
+            spent = _microseconds(policy.make({}), count, bench.scale.decisions)
             samples[f"decision_{name}_{count}"] = spent
         few = samples[f"decision_{name}_{_WAITERS[0]}"]
         for count in _WAITERS[1:]:

@@ -23,7 +23,7 @@ from llmux.document import read_document
 from llmux.errors import ConfigError, Problem
 from llmux.fitting import check_residency, fit, read_resources
 from llmux.naming import OF_NAMES, backend_name, check_name, name, read_names
-from llmux.policy import POLICIES
+from llmux.policies import read_policy
 from llmux.readers import (
     address,
     alternatives,
@@ -98,6 +98,7 @@ _HOMES = {
         ("host", "port", "state_dir", "record", "resources", "idle_model", *OF_NAMES), ""
     ),
     "name": "policy",
+    "options": "policy",
 }  # the section that each key belongs into, for whoever looks for it in another one
 _ADOPTIONS = tuple(adoption.value for adoption in Adoption)
 _JSON_OR_YAML = (".yaml", ".yml")  # any other ending is JSON, as in llmux 2.4.0
@@ -202,7 +203,7 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
     blocked_paths = top.items("blocked_paths", blocked_path, DEFAULT_BLOCKED_PATHS)
     names = ("policy", "hooks", "backend", "limits", "cors", "shutdown", "admin")
     sections = {name: top.section(name) for name in names}
-    policy = PolicyConfig(name=sections["policy"].get("name", one_of(POLICIES), _POLICY.name))
+    policy = read_policy(sections["policy"])
     limits = _read_settings(sections, _LIMITS)
     shutdown = _read_settings(sections, _SHUTDOWN)
     admin = _read_admin(sections["admin"])

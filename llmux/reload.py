@@ -13,7 +13,7 @@ from llmux.errors import ConfigError, Problem
 from llmux.events import Events
 from llmux.hooks.runner import HookRunner
 from llmux.metrics import Metrics
-from llmux.policy import POLICIES
+from llmux.policies import configured_policy
 from llmux.proxy import RelayClient
 from llmux.server.site import RelaySite
 from llmux.switcher import Switcher
@@ -162,6 +162,7 @@ class Reload:
         """Have a configuration count that has been checked, when it is known what is awake."""
         await self._switcher.started()
         before = self._house.config
+        policy = None if config.policy == before.policy else configured_policy(config.policy)
         lasting = {field: getattr(before, field) for field in _UNTIL_RESTART}
         needs_restart = [
             key for field, key in _UNTIL_RESTART.items() if getattr(config, field) != lasting[field]
@@ -175,8 +176,11 @@ class Reload:
             self._site, most, self._events
         ):
             needs_restart.append("limits.max_connections")
-        if config.policy != before.policy:
-            self._switcher.use_policy(POLICIES[config.policy.name]())
+        if policy is not None:
+            learnt = self._switcher.policy.as_json()
+            self._switcher.use_policy(policy)
+            if config.policy.name == before.policy.name:
+                self._switcher.policy.learn(learnt)
         if config.record != before.record:
             self._house.recorder.follow(config.record)
         self._hooks.resources = tuple(config.resources)

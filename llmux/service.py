@@ -23,7 +23,7 @@ from llmux.journal import Journal
 from llmux.lock import StateLock
 from llmux.metrics import Metrics
 from llmux.operating import Operator
-from llmux.policy import POLICIES
+from llmux.policies import configured_policy
 from llmux.proxy import RelayClient
 from llmux.proxy.client import make_endpoint
 from llmux.proxy.pool import ConnectionPool
@@ -167,6 +167,7 @@ def build_app(
     :param registry: where the metrics are kept, instead of a registry of their own.
     :param read: reads the configuration again, for :meth:`App.reload`.
     :raises ConfigError: if the state directory cannot be used.
+    :raises LLMuxError: if its policy cannot be made.
     """
     metrics = Metrics((*config.models, *config.first_awake), registry)
     events = Events()
@@ -187,7 +188,7 @@ def build_app(
     switcher = Switcher(
         models=config.models,
         hooks=hooks,
-        policy=POLICIES[config.policy.name](),
+        policy=configured_policy(config.policy),
         clock=reactor,
         budget=Budget.of(config.resources),
         metrics=metrics,

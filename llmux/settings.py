@@ -225,10 +225,12 @@ class PolicyConfig:
     """
     How it is decided who gets the GPU.
 
-    :param name: one of :data:`llmux.policy.POLICIES`.
+    :param name: one of :func:`llmux.policy.plugins.policy_names`.
+    :param options: what the policy is made with, as plain JSON values.
     """
 
     name: str = "fifo"
+    options: Mapping[str, object] = attrs.Factory(dict)
 
 
 @attrs.frozen(kw_only=True)

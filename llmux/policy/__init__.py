@@ -1,8 +1,5 @@
 """Who gets the GPU next: the contract between the switcher and a policy, and the policies."""
 
-from collections.abc import Callable
-
-from llmux.policy.balanced import BalancedPolicy
 from llmux.policy.contract import (
     ISwitchPolicy,
     ModelView,
@@ -12,7 +9,7 @@ from llmux.policy.contract import (
     WaitingView,
 )
 from llmux.policy.fifo import FifoPolicy
-from llmux.policy.quantum import QuantumPolicy
+from llmux.policy.plugins import POLICIES, ISwitchPolicyPlugin
 from llmux.urgency import BATCH, INTERACTIVE
 
 __all__ = [
@@ -21,16 +18,10 @@ __all__ = [
     "POLICIES",
     "FifoPolicy",
     "ISwitchPolicy",
+    "ISwitchPolicyPlugin",
     "ModelView",
     "Phase",
     "PolicyContext",
     "PolicyDecision",
     "WaitingView",
 ]
-
-POLICIES: dict[str, Callable[[], ISwitchPolicy]] = {
-    "fifo": FifoPolicy,
-    "quantum": QuantumPolicy,
-    "balanced": BalancedPolicy,
-}
-"""The policies by the name that ``policy.name`` gives them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from zope.interface import implementer
@@ -21,9 +22,14 @@ class QuantumPolicy:
     are idle, or have been awake for some times as long as the hooks of the switch take.
 
     :param switch_costs: how many times.
+    :raises ValueError: if that is no number, or not more than 0.
     """
 
     def __init__(self, switch_costs: float = SWITCH_COSTS) -> None:
+        if isinstance(switch_costs, bool) or not isinstance(switch_costs, int | float):
+            raise ValueError(f"switch_costs is {switch_costs!r}; it has to be a number")
+        if not 0 < switch_costs < math.inf:
+            raise ValueError(f"switch_costs is {switch_costs!r}; it has to be more than 0")
         self._switch_costs = switch_costs
 
     def decide(self, context: PolicyContext) -> PolicyDecision:

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmux.errors import LLMuxError
 from llmux.policy import POLICIES, ISwitchPolicy
+from llmux.policy.plugins import UnknownPolicy, find_plugin
+from llmux.policy.plugins import make_policy as make_real_policy
 from llmux.settings import PolicyConfig
 from llmux.simulate import fifo240
 
 
-class UnknownPolicy(LLMuxError):
-    """
-    Nobody offers a policy of that name.
-
-    :param name: the name.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"there is no policy {name!r}, but {', '.join(names())}")
-
-
 def names() -> tuple[str, ...]:
-    """Name all policies that there are, those of simulations alone last."""
+    """Name llmux's own policies, those of simulations alone last."""
     return (*POLICIES, fifo240.NAME)
 
 
@@ -33,8 +23,8 @@ def check_names(wanted: Sequence[str]) -> tuple[str, ...]:
     :raises UnknownPolicy: else.
     """
     for name in wanted:
-        if name not in names():
-            raise UnknownPolicy(name)
+        if name != fifo240.NAME:
+            _known(name)
     return tuple(wanted)
 
 
@@ -42,11 +32,19 @@ def make_policy(name: str, settings: PolicyConfig) -> ISwitchPolicy:
     """
     Make a policy that has learnt nothing yet.
 
-    :param name: one of :func:`names`.
-    :param settings: what the configuration says of policies, but for the name.
+    :param name: one of :func:`names`, or of those that others have installed.
+    :param settings: says with which options, if it is about this policy.
     :raises UnknownPolicy: if it is none of them.
+    :raises UnusablePolicy: if it cannot be made with these options.
     """
     if name == fifo240.NAME:
         return fifo240.Fifo240Policy()
-    check_names([name])
-    return POLICIES[name]()
+    _known(name)
+    return make_real_policy(name, settings.options if settings.name == name else {})
+
+
+def _known(name: str) -> None:
+    try:
+        find_plugin(name)
+    except UnknownPolicy as error:
+        raise UnknownPolicy(name, (*error.known, fifo240.NAME)) from None

@@ -32,8 +32,8 @@ LAYERS = (
     ),
     # what the user says, and what a restart must know
     (
-        "addresses config controlpaths fitting names naming readers schema settings", "journal",
-        "recorder",
+        "addresses config controlpaths fitting names naming policies readers schema settings",
+        "journal", "recorder",
     ),
     # HTTP as it comes in
     ("server", "listening systemd"),

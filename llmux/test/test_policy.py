@@ -67,14 +67,14 @@ class PoliciesTests(SynchronousTestCase):
     def test_contract(self) -> None:
         """Every policy can do all that the switcher asks of one."""
         for policy in POLICIES.values():
-            self.assertTrue(verifyObject(ISwitchPolicy, policy()))
+            self.assertTrue(verifyObject(ISwitchPolicy, policy.make({})))
 
     def test_nobody_waits(self) -> None:
         """While nobody waits, nothing is to be switched."""
         models = {state.value: view(NOBODY, state) for state in State}
         for policy in POLICIES.values():
             for phase in Phase:
-                self.assertEqual(policy().decide(context(models, phase)).target, None)
+                self.assertEqual(policy.make({}).decide(context(models, phase)).target, None)
 
     @given(
         st.dictionaries(
@@ -88,7 +88,7 @@ class PoliciesTests(SynchronousTestCase):
         views = {name: view({INTERACTIVE: first}, state) for name, (first, state) in models.items()}
         for policy in POLICIES.values():
             decisions = []
-            for one in (policy(), policy()):
+            for one in (policy.make({}), policy.make({})):
                 for name in models:
                     one.arrived(name, 1.0)
                     one.left(name, 2.0)
@@ -100,7 +100,7 @@ class PoliciesTests(SynchronousTestCase):
     def test_memory(self) -> None:
         """What a policy learnt can be given to another one of its kind."""
         for policy in POLICIES.values():
-            old, new = policy(), policy()
+            old, new = policy.make({}), policy.make({})
             old.arrived("a", 1.0)
             new.learn(old.as_json())
             self.assertEqual(new.as_json(), old.as_json())

@@ -17,6 +17,8 @@ from llmux.config import Address, Admin, Backend, Config, Limits, ModelConfig, P
 from llmux.descriptors import PER_CLIENT, RESERVE, raise_limit
 from llmux.errors import ConfigError
 from llmux.policy import POLICIES, FifoPolicy
+from llmux.policy.plugins import BuiltIn, UnknownPolicy
+from llmux.policy.quantum import QuantumPolicy
 from llmux.service import App, build_app
 from llmux.states import State
 from llmux.test.fakes import model_config
@@ -187,13 +189,42 @@ class ApplyTests(SynchronousTestCase):
         self.apply()
         self.assertEqual(used, [])
 
-        class Other(FifoPolicy):
-            pass
+        self.apply(policy=PolicyConfig(name="quantum"))
+        self.apply(policy=PolicyConfig(name="quantum", options={}))
+        self.assertEqual([type(policy) for policy in used], [QuantumPolicy])
 
-        POLICIES["other"] = Other
-        self.addCleanup(POLICIES.pop, "other")
-        self.apply(policy=PolicyConfig(name="other"))
-        self.assertEqual([type(policy) for policy in used], [Other])
+    def test_policy_options(self) -> None:
+        """With other options it is a new policy, and goes on with what the old one has learnt."""
+
+        class Learning(FifoPolicy):
+            learnt: Mapping[str, object] = {"made": "anew"}
+
+            def __init__(self, speed: int = 1) -> None:
+                self.speed = speed
+
+            def as_json(self) -> dict[str, object]:
+                return dict(self.learnt)
+
+            def learn(self, learnt: Mapping[str, object]) -> None:
+                self.learnt = learnt
+
+        POLICIES["learning"] = BuiltIn("learning", Learning, ("speed",))
+        self.addCleanup(POLICIES.pop, "learning")
+        policy = self.app.switcher.policy
+        self.apply(policy=PolicyConfig(name="learning"))
+        self.assertEqual(policy.as_json(), {"made": "anew"})
+        policy.learn({"much": 1})
+        self.apply(policy=PolicyConfig(name="learning", options={"speed": 2}))
+        self.assertEqual(policy.as_json(), {"much": 1})
+        self.apply(policy=PolicyConfig(name="fifo"))
+        self.assertEqual(policy.as_json(), {})
+
+    def test_policy_that_cannot_be_made(self) -> None:
+        """With a policy that cannot be made nothing changes at all."""
+        before = self.app.config
+        config = attrs.evolve(before, port=1, policy=PolicyConfig(name="fibo"))
+        self.failureResultOf(self.app.apply(config), UnknownPolicy)
+        self.assertIs(self.app.config, before)
 
     def test_connections(self) -> None:
         """More or fewer clients may be connected from now on, as far as files may be open."""

@@ -13,10 +13,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from llmux.budget import SLOT
 from llmux.config import Config, ModelConfig
 from llmux.policy import POLICIES, FifoPolicy, PolicyContext, PolicyDecision
+from llmux.policy.plugins import BuiltIn, UnknownPolicy
 from llmux.simulate import fifo240, policies
 from llmux.simulate.engine import EngineFigures
 from llmux.simulate.hooks import HookCosts
-from llmux.simulate.policies import UnknownPolicy, check_names
+from llmux.simulate.policies import check_names
 from llmux.simulate.replay import PATIENCE, Setup, SimulationError, config_of, simulate
 from llmux.simulate.run import Run, Span
 from llmux.simulate.trace import Row, Trace
@@ -171,7 +172,7 @@ class SimulateTests(SynchronousTestCase):
 
     def offer(self, policy: type[FifoPolicy]) -> str:
         """Have one more policy; give its name."""
-        POLICIES["other"] = policy
+        POLICIES["other"] = BuiltIn("other", policy)
         self.addCleanup(POLICIES.pop, "other")
         return "other"
 
