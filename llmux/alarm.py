@@ -9,6 +9,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 _MOMENT = 0.05
 """Seconds: the shortest alarm, so that whoever wants to be asked in the past cannot spin."""
 
+_LONGEST = 86_400.0
+"""Seconds: the longest alarm, for an operating system cannot wait for ever; it may ring early."""
+
 
 class Alarm:
     """
@@ -43,7 +46,7 @@ class Alarm:
             self._timer.cancel()
             self._timer = None
         if self._due_at is not None:
-            delay = max(_MOMENT, self._due_at - self._clock.seconds())
+            delay = max(_MOMENT, min(self._due_at - self._clock.seconds(), _LONGEST))
             self._timer = self._clock.callLater(delay, self._rings)
 
     def _rings(self) -> None:

@@ -116,7 +116,8 @@ class PolicyDecision:
     :param evict: who has to go, as far as that is needed; ``None``: those whose loss costs least.
     :param admit: whether the models that are being drained stay open to new requests.
     :param forced: whether the policy need not be asked again before the switch happens.
-    :param ask_at: when to ask again at the latest, in seconds of the context's time.
+    :param ask_at: when to ask again at the latest, in seconds of the context's time; a time that
+        has been makes no sense.
     :param prepare: the model that is expected next although nothing is to be switched now: its
         ``prepare`` hook runs, if it has one.  It counts where there is no target, and while no
         drain is under way, for that has a target to be prepared.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from llmux.policy import FifoPolicy, ISwitchPolicy, Phase, PolicyContext, PolicyDecision
 from llmux.policy.guard import GuardedPolicy
 from llmux.test.fakes import ScriptedPolicy, model_config
-from llmux.test.switching import Bench
+from llmux.test.switching import Bench, Client
 
 
 class BrokenPolicy(ScriptedPolicy):
@@ -24,6 +27,32 @@ class BrokenPolicy(ScriptedPolicy):
         raise RuntimeError("planted")
 
     arrived = completed = left = switched = _raise  # type: ignore[assignment]  # all alike
+
+
+FIFO = object()
+_NAMES: Any = st.one_of(st.just("x"), st.integers(), st.just(""), st.lists(st.text(max_size=2)))
+SAID: Any = st.one_of(
+    st.just(FIFO),
+    st.sampled_from([ValueError("planted"), RecursionError(), KeyError("{x}"), None, "b", 7, ()]),
+    st.builds(PolicyDecision, target=_NAMES),
+    st.builds(PolicyDecision, target=st.sampled_from("abc"), evict=_NAMES),
+    st.builds(PolicyDecision, ask_at=st.sampled_from([math.nan, -math.inf, "soon", 0.0, [], True])),
+    st.builds(PolicyDecision, target=st.sampled_from("abc"), admit=_NAMES),
+)
+"""What a policy may come up with: sense, failures, and nonsense of all sorts."""
+
+
+def _step(bench: Bench, clients: list[Client], step: str) -> None:
+    """Let something go on: a hook ends, an answer ends, or time passes."""
+    if step == "hook" and bench.hooks.running:
+        bench.hooks.running[0].exit()
+    elif step == "time":
+        bench.clock.advance(5)
+    elif step == "answer":
+        for client in clients:
+            if client.lease is not None and client.lease.held:
+                client.finish()
+                break
 
 
 def to_b(context: PolicyContext) -> PolicyDecision:
@@ -75,13 +104,21 @@ class ContractTests(SynchronousTestCase):
         bench.exit()
         self.assertIsNotNone(client.lease)
 
-    def test_asking_in_the_past(self) -> None:
-        """A policy that wants to be asked in the past is asked soon, and does not spin."""
-        policy = ScriptedPolicy(lambda context: PolicyDecision(ask_at=0.0))
+    def test_asking_at_once(self) -> None:
+        """A policy that wants to be asked again at once is asked soon, and does not spin."""
+        policy = ScriptedPolicy(lambda context: PolicyDecision(ask_at=context.now))
         bench = Bench(policy=policy)
         bench.request("a")
         bench.clock.advance(0.01)
         self.assertLess(len(policy.contexts), 20)
+
+    def test_asking_in_ages(self) -> None:
+        """One that wants to be asked when no timer can ring any more is asked once a day."""
+        policy = ScriptedPolicy(lambda context: PolicyDecision(ask_at=1e300))
+        bench = Bench(policy=policy)
+        bench.request("a")
+        (timer,) = bench.clock.getDelayedCalls()
+        self.assertLessEqual(timer.getTime() - bench.clock.seconds(), 86_400)
 
     def test_open_drain(self) -> None:
         """A policy can keep a draining model open to new requests."""
@@ -135,20 +172,72 @@ class GuardTests(SynchronousTestCase):
 
     def test_no_decision(self) -> None:
         """Where a policy says what is no decision, first come is first served, and it is logged."""
-        nonsense: list[Any] = [
+        of_type: list[Any] = [
             None,
             "b",
             PolicyDecision(target=["b"]),  # type: ignore[arg-type]  # that is the point
             PolicyDecision(target="b", evict=5),  # type: ignore[arg-type]  # likewise
             PolicyDecision(target="b", evict=(["a"],)),  # type: ignore[arg-type]  # likewise
-            PolicyDecision(ask_at=math.nan),
+            PolicyDecision(target="b", prepare=5),  # type: ignore[arg-type]  # likewise
+            PolicyDecision(target="b", admit=None),  # type: ignore[arg-type]  # likewise
+            PolicyDecision(target="b", forced=1),  # type: ignore[arg-type]  # likewise
+            PolicyDecision(ask_at=True),
             PolicyDecision(ask_at="soon"),  # type: ignore[arg-type]  # likewise
         ]
-        for said in nonsense:
-            bench = Bench(policy=ScriptedPolicy(lambda context, said=said: said))  # type: ignore[misc]  # mypy#15459
-            bench.request("b")
-            self.assertEqual(bench.hooks.names(), ["wake b"], said)
-            self.assertTrue(self.flushLoggedErrors(TypeError), said)
+        of_value = [
+            PolicyDecision(target=""),
+            PolicyDecision(target="x"),
+            PolicyDecision(target="b", evict=("a", "x")),
+            PolicyDecision(ask_at=math.nan),
+            PolicyDecision(ask_at=math.inf),
+            PolicyDecision(ask_at=999.9),
+        ]
+        for error, nonsense in ((TypeError, of_type), (ValueError, of_value)):
+            for said in nonsense:
+                bench = Bench(policy=ScriptedPolicy(lambda context, said=said: said))  # type: ignore[misc]  # mypy#15459
+                bench.request("b")
+                self.assertEqual(bench.hooks.names(), ["wake b"], said)
+                self.assertEqual(len(self.flushLoggedErrors(error)), 1, said)
+
+    def test_log_is_not_flooded(self) -> None:
+        """One that fails all the time is logged once a minute, with how often it did meanwhile."""
+        guard = GuardedPolicy(BrokenPolicy())
+        with capturedLogs() as seen:
+            for seconds in range(150):
+                guard.arrived("a", 1000.0 + seconds)
+        told = [formatEvent(event) for event in seen if "log_failure" in event]
+        more = " (59 more failures went before)"
+        first = "the policy BrokenPolicy failed to observe"
+        self.assertEqual(told, [first, first + more, first + more])
+        self.assertEqual(guard.failures, 150)
+        guard.replace(BrokenPolicy())
+        guard.arrived("a", 1150.0)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 4, "another one is told anew")
+
+    @given(st.data())
+    def test_whatever_it_says(self, data: st.DataObject) -> None:
+        """Whatever comes out of a policy, every request is served."""
+
+        def decide(context: PolicyContext) -> PolicyDecision:
+            said = data.draw(SAID)
+            if isinstance(said, Exception):
+                raise said
+            if said is FIFO:
+                return FifoPolicy().decide(context)
+            return cast(PolicyDecision, said)
+
+        self.addCleanup(self.flushLoggedErrors)
+        bench = Bench(["a", "b", "c"], policy=ScriptedPolicy(decide))
+        clients = []
+        for name in data.draw(st.lists(st.sampled_from("abc"), min_size=1, max_size=8)):
+            clients.append(bench.request(name))
+            for step in data.draw(st.lists(st.sampled_from(["hook", "answer", "time"]))):
+                _step(bench, clients, step)
+        for _ in range(200):
+            for step in ("hook", "answer", "time"):
+                _step(bench, clients, step)
+        self.assertEqual([client.endings for client in clients], [1] * len(clients))
+        self.assertEqual([client.error for client in clients], [None] * len(clients))
 
     def test_stubborn_policy(self) -> None:
         """No policy can have a switch made that nobody waits for, or waits for any more."""
@@ -187,7 +276,7 @@ class GuardTests(SynchronousTestCase):
         policy = ScriptedPolicy(FifoPolicy().decide)
         bench = Bench([model_config("a", min_active_secs=30), "b"], policy=policy)
         bench.wake("a").finish()
-        policy._decide = lambda context: PolicyDecision(target="b", forced=True, ask_at=0.0)
+        policy._decide = lambda context: PolicyDecision(target="b", forced=True)
         bench.request("b")
         bench.clock.advance(29)
         self.assertEqual(bench.states()["a"], "awake")
