@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from operator import itemgetter
 
@@ -161,11 +161,23 @@ class Admission:
         for waiter, shared in self._next(model):
             self._dequeued(model.name if shared is None else shared.name)
             granted.append((waiter, self.grant(model, waiter.urgency, waiter, shared)))
+        self._own_up(model, [lease for _, lease in granted])
         for waiter, lease in granted:
             if waiter.lease.called:  # one before it has cancelled it
                 lease.release()
             else:
                 waiter.lease.callback(lease)
+
+    def _own_up(self, model: Model, granted: Iterable[Lease]) -> None:
+        """Tell if what was promised was not kept; batch requests are promised nothing."""
+        promise = model.config.max_wait_secs
+        if promise is None:
+            return
+        waits = (lease.queued for lease in granted if lease.urgency.kind != BATCH)
+        late = [wait for wait in waits if wait > promise]
+        if late:
+            self._events.max_wait_missed(model.name, len(late), max(late), promise)
+            self._metrics.max_wait_missed(model.name, len(late))
 
     def _next(self, model: Model) -> list[tuple[Waiter, SharedRoom[Model] | None]]:
         """Take as many out of the queues before a model as it has free places, in order."""

@@ -149,6 +149,11 @@ class Metrics:
             "Times that a model was prepared and another one was woken in its place",
             "model",
         )
+        self._max_wait_missed = counter(
+            "llmux_max_wait_missed_total",
+            "Requests that waited for longer than max_wait_secs",
+            "model",
+        )
         self.know(models)
 
     def watch(self, observe: Callable[[], Observed]) -> None:
@@ -191,6 +196,10 @@ class Metrics:
         self._in_flight.labels(model).inc()
         if waited is not None:
             self._queue_wait.labels(model).observe(waited)
+
+    def max_wait_missed(self, model: str, late: int) -> None:
+        """Count requests that have waited for longer than was promised."""
+        self._max_wait_missed.labels(model).inc(late)
 
     def lease_released(self, model: str) -> None:
         """Count a request that is no longer in flight."""

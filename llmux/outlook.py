@@ -297,6 +297,7 @@ class Outlook:
             not_before=evictable_at(model) if awake else model.wake_backoff.until,
             evicts=evicts,
             batch_leases=model.batch_leases,
+            max_wait_secs=model.config.max_wait_secs,
         )
 
 

@@ -79,6 +79,8 @@ class ModelSettings:
     What can be said for all models, and again for one.  Durations are seconds.
 
     :param request_timeout_secs: how long a request may wait for it; ``None``: for ever.
+    :param max_wait_secs: how long a request is to wait for it at most; policies that know of it do
+        what they can.  ``None``: nothing is promised.
     :param drain_before_switch: whether requests in flight are waited for before it sleeps.
     :param drain_timeout_secs: how long they are waited for; then they are cut.  ``None``: for as
         long as they take.
@@ -103,6 +105,7 @@ class ModelSettings:
     """
 
     request_timeout_secs: float | None = _setting("policy", optional_seconds, None)
+    max_wait_secs: float | None = _setting("policy", optional_deadline, None)
     drain_before_switch: bool = _setting("policy", boolean, True)
     drain_timeout_secs: float | None = _setting("policy", optional_deadline, None)
     settle_secs: float = _setting("policy", seconds, 1.0)

@@ -21,6 +21,23 @@ class RequestEvents:
             timeout_secs=timeout,
         )
 
+    def max_wait_missed(self, model: str, late: int, longest: float, promise: float) -> None:
+        """
+        Log that requests had to wait for longer than was promised.
+
+        :param late: how many, of those who were served now.
+        :param longest: for how long one of them has waited, in seconds.
+        """
+        self.log.warn(
+            "{late} requests for {model} waited longer than {max_wait_secs} s, up to"
+            " {longest_secs} s",
+            event="max_wait_missed",
+            model=model,
+            late=late,
+            longest_secs=round(longest, 3),
+            max_wait_secs=promise,
+        )
+
     def request_ended(
         self,
         *,

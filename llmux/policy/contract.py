@@ -76,6 +76,8 @@ class ModelView:
         there is has been promised to others; or, where a switch is asked about, it could not take
         its target's place, for others would have to go.  Naming it is of no use then.
     :param batch_leases: how many of the requests in flight are of the class :data:`BATCH`.
+    :param max_wait_secs: for how many seconds at most its requests wait, but for those of the class
+        :data:`BATCH`, as far as that can be promised; ``None``: nothing is.
     """
 
     state: State
@@ -85,6 +87,7 @@ class ModelView:
     not_before: float
     evicts: tuple[str, ...] | None
     batch_leases: int = 0
+    max_wait_secs: float | None = None
 
 
 @attrs.frozen

@@ -10,6 +10,7 @@ from zope.interface import implementer
 from llmux.policy.contenders import Contender, contenders
 from llmux.policy.contract import ISwitchPolicy, Phase, PolicyContext, PolicyDecision
 from llmux.policy.prices import Prices
+from llmux.policy.promises import leave_by
 
 SWITCH_COSTS = 3.0
 """For so many times what a switch costs a model stays open, where nothing is said."""
@@ -20,6 +21,8 @@ class QuantumPolicy:
     """
     Whoever waits longest for a model that is not awake gets it, as soon as those that have to go
     are idle, or have been awake for some times as long as the hooks of the switch take.
+
+    Whoever has a promise that is due (``max_wait_secs``) gets it at once, before all others.
 
     :param switch_costs: how many times.
     :raises ValueError: if that is no number, or not more than 0.
@@ -34,16 +37,21 @@ class QuantumPolicy:
 
     def decide(self, context: PolicyContext) -> PolicyDecision:
         """Choose the model of the oldest waiter for whom somebody may go."""
-        ask_at, following = None, None
-        for contender in contenders(context):
-            if contender.name == context.target or context.phase is not Phase.SETTLED:
-                return PolicyDecision(target=context.target)
+        waiting = contenders(context)
+        if waiting and context.phase is not Phase.SETTLED:
+            return PolicyDecision(target=context.target)
+        promised = [(leave_by(each, waiting, context), each) for each in waiting]
+        due = [each for at, each in promised if at is not None and at <= context.now]
+        if due:
+            return PolicyDecision(target=due[0].name)
+        times = [at for at, _ in promised if at is not None]
+        for contender in waiting:
             leave_at = self._leave_at(contender, context)
             if leave_at <= context.now:
                 return PolicyDecision(target=contender.name)
-            if ask_at is None or leave_at < ask_at:
-                ask_at, following = leave_at, contender.name
-        return PolicyDecision(ask_at=ask_at, prepare=following)
+            times.append(leave_at)
+        following = waiting[0].name if waiting else None
+        return PolicyDecision(ask_at=min(times, default=None), prepare=following)
 
     def _leave_at(self, contender: Contender, context: PolicyContext) -> float:
         """Say when those may go who have to go, in seconds of the context's time."""

@@ -57,6 +57,7 @@ NEW = {
     "journal_written": "path",
     "journal_unreadable": "path error kept",
     "policy_unsettled": "policy",
+    "max_wait_missed": "model late longest_secs max_wait_secs",
     "operators_listening": "url",
     "config_reloaded": "path changed added removed needs_restart",
     "config_rejected": "path problems",
@@ -132,6 +133,7 @@ def log_everything(events: Events) -> None:
     events.journal_written("/s/journal.json")
     events.journal_unreadable("/s/journal.json", "it is no JSON", "it is journal.json.broken now")
     events.policy_unsettled("FifoPolicy")
+    events.max_wait_missed("b", 3, 61.23456, 60.0)
     events.operators_listening("http://127.0.0.1:3001")
     events.config_reloaded(
         path="c.yaml", changed=["a"], added=[], removed=[], needs_restart=["host"]
@@ -236,6 +238,12 @@ class EventsTests(SynchronousTestCase):
                 "kept": "it is journal.json.broken now",
             },
             "policy_unsettled": {"policy": "FifoPolicy"},
+            "max_wait_missed": {
+                "model": "b",
+                "late": 3,
+                "longest_secs": 61.235,
+                "max_wait_secs": 60.0,
+            },
             "operators_listening": {"url": "http://127.0.0.1:3001"},
             "config_reloaded": {
                 "path": "c.yaml", "changed": ["a"], "added": [], "removed": [],
@@ -257,9 +265,10 @@ class EventsTests(SynchronousTestCase):
             "journal_failed", "journal_unreadable", "config_rejected", "recording_failed",
             "model_down", "model_lost",
         }  # fmt: skip
+        warnings = {"request_timeout", "max_wait_missed", "connections_limited", "alive_doubted"}
         for name, event in self.logged().items():
             level = LogLevel.error if name in errors else LogLevel.info
-            if name in ("request_timeout", "connections_limited", "alive_doubted"):
+            if name in warnings:
                 level = LogLevel.warn
             elif name == "own_path_asked":
                 level = LogLevel.debug
@@ -319,6 +328,7 @@ class EventsTests(SynchronousTestCase):
                 "journal_written": "the journal /s/journal.json can be written again",
                 "journal_unreadable": "the journal /s/journal.json cannot be used: it is no JSON;"
                 " it is journal.json.broken now, and llmux starts without it",
+                "max_wait_missed": "3 requests for b waited longer than 60.0 s, up to 61.235 s",
                 "policy_unsettled": "the policy FifoPolicy does not settle;"
                 " it is asked again at the next event",
                 "operators_listening": "operators are heard on http://127.0.0.1:3001",

@@ -32,6 +32,7 @@ llmux_requests_cut_total | counter | model reason | Requests whose answer was cu
 llmux_backend_failures_total | counter | model reason | Requests that got no answer from their backend
 llmux_connections_refused_total | counter |  | Connections of clients that were one too many
 llmux_wake_duration_seconds | histogram | model prepared | Time from the start of a wake hook until the model was awake
+llmux_max_wait_missed_total | counter | model | Requests that waited for longer than max_wait_secs
 llmux_prepared_in_vain_total | counter | model | Times that a model was prepared and another one was woken in its place
 """  # noqa: E501
 
@@ -40,6 +41,7 @@ def exercise(metrics: Metrics) -> None:
     """Let everything happen once, so that each metric has a series."""
     metrics.model_woken("a", "yes", 3.0)
     metrics.prepared_in_vain("a")
+    metrics.max_wait_missed("a", 2)
     metrics.request_queued("a")
     metrics.request_dequeued("a")
     metrics.lease_granted("a", 2.0)
