@@ -20,13 +20,18 @@ from llmux.config import (
     Limits,
     ModelConfig,
     ModelSettings,
+    PolicyConfig,
     Shutdown,
 )
 from llmux.events import Events
 from llmux.overview import render
 from llmux.server.refusals import Refusal
+from llmux.simulate.hooks import HookCosts
+from llmux.simulate.replay import Setup, config_of, simulate
+from llmux.simulate.trace import Row
+from llmux.test.dropins import install
 from llmux.test.statuses import STATUS, faults
-from llmux.test.test_config import load
+from llmux.test.test_config import MINIMAL, load
 from llmux.test.test_schema import complaints
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -259,3 +264,34 @@ def below_heading(page: str, heading: str) -> list[str]:
     assert found, heading
     table = rest.partition("\n\n======")[2].partition("\n\n")[0]
     return [row for row in table.splitlines() if row[:3].isdigit()]
+
+
+class SchedulingPageTests(SynchronousTestCase):
+    """The policy on the page works as it stands there."""
+
+    if not PAGE.is_file():
+        skip = "there is no documentation: this is not a checkout"
+
+    def setUp(self) -> None:
+        """Install it."""
+        page = (DOCS / "scheduling.rst").read_text("utf-8")
+        install(self, "llmux_most_wanted", below(page, ".. code-block:: python"))
+        self.config = below(page, ".. code-block:: yaml")
+
+    def test_configuration(self) -> None:
+        """The configuration on the page has it, and its options are checked."""
+        policy = load(MINIMAL + self.config).policy
+        self.assertEqual(policy, PolicyConfig(name="most-wanted", options={"patience_secs": 20}))
+        (complaint,) = complaints(MINIMAL + self.config.replace("20", "-1"))
+        self.assertIn("patience_secs is -1; it has to be 0 or more", complaint)
+
+    def test_simulated(self) -> None:
+        """It wakes the model for which most wait, when its patience is over."""
+        trace = (
+            Row("a", 1, 5000, 0.0), Row("b", 1, 1, 1.0), Row("c", 1, 1, 2.0), Row("c", 1, 1, 3.0),
+        )  # fmt: skip
+        config = attrs.evolve(config_of(trace), policy=load(MINIMAL + self.config).policy)
+        run = simulate(Setup(config, HookCosts(1.0)), trace, "most-wanted")
+        in_order = sorted(run.served, key=lambda served: served.leased)
+        self.assertEqual([served.model for served in in_order], ["a", "c", "c", "b"])
+        self.assertEqual(run.failed, 0)
