@@ -20,7 +20,7 @@ switch-over times), Duenyas and Van Oyen 1995 (index rules), Vlasiou and Yechial
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import attrs
 from zope.interface import implementer
@@ -30,6 +30,7 @@ from llmux.policy.contenders import TOURS, Contender, contenders, drain_secs, to
 from llmux.policy.contract import ISwitchPolicy, Phase, PolicyContext, PolicyDecision
 from llmux.policy.departures import Departures
 from llmux.policy.prices import Prices
+from llmux.policy.promises import leave_by
 from llmux.states import State
 
 _SOONEST = 0.25
@@ -144,7 +145,11 @@ class BalancedPolicy:
         leaps = sorted(
             (_Leap.to(each, prices) for each in waiting), key=lambda leap: leap.index, reverse=True
         )
-        ask_at = None
+        times = [
+            leave_at
+            for each in waiting
+            if (leave_at := leave_by(each, waiting, context)) is not None
+        ]
         left: set[frozenset[str]] = set()
         for leap in leaps:
             victims = frozenset(leap.contender.victims)
@@ -154,9 +159,9 @@ class BalancedPolicy:
             later = self._stay_until(leap, waiting, context)
             if later is None:
                 return self._go(leap, context)
-            ask_at = later if ask_at is None else min(ask_at, later)
+            times.append(later)
         prepare = leaps[0].contender.name if leaps else None
-        return PolicyDecision(ask_at=ask_at, prepare=prepare)
+        return PolicyDecision(ask_at=min(times, default=None), prepare=prepare)
 
     def _stay_until(
         self, leap: _Leap, waiting: list[Contender], context: PolicyContext
@@ -291,10 +296,16 @@ def _is_worth_admitting(
     return _CAUTION * count * longer <= _Leap.to(target, prices).away
 
 
-def _overdue(waiting: Iterable[Contender], context: PolicyContext) -> Contender | None:
-    """Give the contender of whoever has waited longest, if that was too long."""
-    waiting = list(waiting)
-    if not waiting:
-        return None
-    first = max(waiting, key=lambda each: each.wait)
-    return first if first.wait >= TOURS * tour(first, waiting, context) else None
+def _overdue(waiting: list[Contender], context: PolicyContext) -> Contender | None:
+    """Give whom a promise says that it is their turn, or who has waited for too many tours."""
+    promised = [
+        (leave_at, each)
+        for each in waiting
+        if (leave_at := leave_by(each, waiting, context)) is not None and leave_at <= context.now
+    ]
+    if promised:
+        return min(promised, key=lambda pair: pair[0])[1]
+    first = max(waiting, key=lambda each: each.wait, default=None)
+    if first is not None and first.wait >= TOURS * tour(first, waiting, context):
+        return first
+    return None

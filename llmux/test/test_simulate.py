@@ -21,7 +21,7 @@ from llmux.simulate.policies import check_names
 from llmux.simulate.replay import PATIENCE, Setup, SimulationError, config_of, simulate
 from llmux.simulate.run import Run, Span
 from llmux.simulate.trace import Row, Trace
-from llmux.states import State
+from llmux.states import SERVING, State
 from llmux.test.fakes import model_config
 from llmux.urgency import BATCH, INTERACTIVE, Urgency
 
@@ -249,8 +249,8 @@ def together(spans: list[Span]) -> list[Span]:
     """Take awake and draining for one thing."""
     joined: list[Span] = []
     for span in spans:
-        if span.state is State.DRAINING and joined and joined[-1].state is State.AWAKE:
-            span = attrs.evolve(joined.pop(), ended=span.ended)
+        if span.state in SERVING and joined and joined[-1].state in SERVING:
+            span = attrs.evolve(joined.pop(), ended=span.ended)  # a drain may be called off
         joined.append(span)
     return joined
 
