@@ -1,0 +1,47 @@
+"""The simulator's report: what its pictures are drawn from, and what its page holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest import SkipTest
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from llmux.simulate.report import write_report
+from llmux.simulate.run import Run, Served, Span
+from llmux.states import State
+
+try:
+    from llmux.simulate import report_figures
+except ImportError as error:
+    raise SkipTest("plotly is not installed") from error
+
+HOSTILE = "</script><b>x"
+
+
+def run_of(model: str, count: int = 2) -> Run:
+    served = tuple(
+        Served(model, "default", float(n), n + 1.0, n + 1.5, n + 2.0) for n in range(count)
+    )
+    return Run("fifo", served, (Span(model, State.AWAKE, 0.0, 4.0),), count + 2.0, 0)
+
+
+class Reports(SynchronousTestCase):
+    def page(self, *runs: Run) -> str:
+        path = Path(self.mktemp())
+        write_report(path, runs, {"trace": HOSTILE})
+        return path.read_text(encoding="utf-8")
+
+    def test_waiters_are_counted(self) -> None:
+        served = [Served("a", "default", 0.0, 2.0, 3.0, 4.0)]
+        self.assertEqual(report_figures.waiting(served, 4.0, 4), {"a": [1, 1, 0, 0]})
+
+    def test_a_hostile_name_is_only_text(self) -> None:
+        self.assertNotIn(HOSTILE, self.page(run_of(HOSTILE)))
+
+    def test_nothing_at_all(self) -> None:
+        self.assertIn("<table>", self.page(Run("fifo", (), (), 0.0, 0)))
+        self.assertIn("<table>", self.page())
+
+    def test_many_requests_make_a_page_of_a_few_megabytes(self) -> None:
+        self.assertLess(len(self.page(run_of("a", 20_000))), 8_000_000)
