@@ -115,6 +115,7 @@ def simulate(parsed: argparse.Namespace) -> int:
             keep=parsed.keep,
             seed=parsed.seed,
             json=parsed.json,
+            report=parsed.report,
         ),
         sys.stdout,
         sys.stderr,
@@ -213,6 +214,9 @@ def _add_simulate(simulating: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, metavar="N", help="of all chance; default: 0"
     )
     simulating.add_argument("--json", action="store_true", help="print all figures, as JSON")
+    simulating.add_argument(
+        "--report", metavar="PATH", help="write a page of HTML with pictures; needs plotly"
+    )
 
 
 def _add_run(running: argparse.ArgumentParser) -> None:

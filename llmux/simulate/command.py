@@ -15,6 +15,7 @@ from llmux.simulate.engine import EngineFigures
 from llmux.simulate.hooks import HookCosts
 from llmux.simulate.policies import check_names, names
 from llmux.simulate.replay import Setup, config_of, simulate
+from llmux.simulate.report import write_report
 from llmux.simulate.results import summarize, table
 from llmux.simulate.trace import Trace, TraceError, from_beginning, read_trace, thin
 
@@ -55,6 +56,7 @@ class Command:
     :param keep: the probability with which each request, or session, counts.
     :param seed: of all chance.
     :param json: whether to print JSON.
+    :param report: where a page with pictures is to be written, if anywhere.
     """
 
     trace: str
@@ -66,6 +68,7 @@ class Command:
     keep: float = 1.0
     seed: int = 0
     json: bool = False
+    report: str | None = None
 
 
 def run(command: Command, out: TextIO, errors: TextIO) -> int:
@@ -78,10 +81,13 @@ def run(command: Command, out: TextIO, errors: TextIO) -> int:
         policies = check_names(command.policies) or names()
         trace = _read(command)
         setup = _set_up(command, trace)
-        summaries = [summarize(simulate(setup, trace, policy, command.seed)) for policy in policies]
-    except LLMuxError as error:
+        runs = [simulate(setup, trace, policy, command.seed) for policy in policies]
+        if command.report is not None:
+            write_report(Path(command.report), runs, _about(command))
+    except (LLMuxError, OSError) as error:
         print(f"llmux: {error}", file=errors)
         return 1
+    summaries = [summarize(each) for each in runs]
     if command.json:
         print(json.dumps({"policies": [each.as_json() for each in summaries]}, indent=2), file=out)
     else:
@@ -111,6 +117,19 @@ def read_engines(words: Sequence[str]) -> tuple[EngineFigures, dict[str, EngineF
         else:
             general = engine
     return general, special
+
+
+def _about(command: Command) -> dict[str, str]:
+    cost = COST if command.cost is None and command.costs is None else command.cost
+    return {
+        "trace": command.trace,
+        "kept of it": f"{command.keep:g}",
+        "models": command.config or "those of the trace, one awake at a time",
+        "measured costs of switches": command.costs or "none",
+        "seconds of another switch": "none" if cost is None else f"{cost:g}",
+        "engines": " ".join(command.engines) or "as by default",
+        "seed": str(command.seed),
+    }
 
 
 def _read(command: Command) -> Trace:

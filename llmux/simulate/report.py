@@ -6,6 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from llmux.errors import LLMuxError
 from llmux.simulate.results import Group, Summary, summarize
 from llmux.simulate.run import Run
 
@@ -26,7 +27,7 @@ lease. In brackets is how a figure differs from the first policy's.</p>
 _HEADS = ("mean", "p50", "p95", "p99", "max", "first token", "makespan", "switches", "switching")
 
 
-class NoPlotting(Exception):
+class NoPlotting(LLMuxError):
     """The library that draws the pictures is not installed."""
 
 

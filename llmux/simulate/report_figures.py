@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -42,7 +43,7 @@ def waiting(served: Iterable[Served], ended: float, points: int = _POINTS) -> di
         counts, now, reached = [0] * points, 0, 0
         for when, step in sorted(steps[model]):
             place = min(int(when / ended * points), points - 1)
-            for passed in range(reached + 1, place + 1):
+            for passed in range(reached + 1, min(math.ceil(when / ended * points), points)):
                 counts[passed] = now
             now, reached = now + step, place
             counts[place] = max(counts[place], now)

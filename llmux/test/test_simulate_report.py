@@ -20,6 +20,7 @@ HOSTILE = "</script><b>x"
 
 
 def run_of(model: str, count: int = 2) -> Run:
+    """Make a run in which one model serves."""
     served = tuple(
         Served(model, "default", float(n), n + 1.0, n + 1.5, n + 2.0) for n in range(count)
     )
