@@ -55,7 +55,7 @@ def write_report(path: Path, runs: Sequence[Run], about: Mapping[str, str]) -> N
         + figure.to_html(
             full_html=False,
             include_plotlyjs=place == 0,
-            config={"responsive": True, "displaylogo": False},
+            config={"responsive": True, "displayModeBar": False},
         )
         + "</div></section>"
         for place, (title, figure) in enumerate(pictures)
@@ -97,7 +97,8 @@ def _row(name: str, figures: Sequence[float], base: Sequence[float]) -> str:
 
 def _cell(value: float, base: float) -> str:
     change = "" if not base or value == base else f" ({value / base - 1:+.0%})"
-    return f"{value:.1f}{change}"
+    shown = f"{value}" if isinstance(value, int) else f"{value:.1f}"
+    return f"{shown}{change}"
 
 
 def _of_group(group: Group | None) -> list[float]:

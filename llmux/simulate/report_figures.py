@@ -62,7 +62,7 @@ def timeline(run: Run) -> go.Figure:
             name=f"waits for {html.escape(model)}",
             stackgroup="waiting",
             mode="lines",
-            line={"shape": "hv", "width": 0.5, "color": _LINES[place % len(_LINES)]},
+            line={"shape": "hv", "width": 0, "color": _LINES[place % len(_LINES)]},
             row=1,
             col=1,
         )
@@ -81,7 +81,15 @@ def timeline(run: Run) -> go.Figure:
             )
     figure.update_layout(barmode="overlay", bargap=0.15, height=520)
     figure.update_yaxes(title="waiting", rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(type="category", automargin=True, row=2, col=1)
+    lanes = sorted({html.escape(span.model) for span in run.spans}, reverse=True)
+    figure.update_yaxes(
+        type="category",
+        categoryorder="array",
+        categoryarray=lanes,
+        automargin=True,
+        row=2,
+        col=1,
+    )
     figure.update_xaxes(title="seconds since the trace's begin", row=2, col=1)
     return _dressed(figure)
 
