@@ -152,6 +152,17 @@ class Browser:
         script = {"script": f"return {expression};", "args": []}
         return self._ask("POST", f"{self._session}/execute/sync", script)
 
+    def resize(self, width: int, height: int = 900) -> None:
+        """Let the page be as wide and high as this, in CSS pixels."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        command = {"cmd": "Emulation.setDeviceMetricsOverride", "params": size}
+        self._ask("POST", f"{self._session}/goog/cdp/execute", command)
+
+    def complaints(self) -> list[str]:
+        """Give what the browser's console has said since it was last asked."""
+        said = self._ask("POST", f"{self._session}/se/log", {"type": "browser"})
+        return [entry["message"] for entry in said]
+
     def close(self) -> None:
         """End it; with the session the browser's own processes end."""
         try:
