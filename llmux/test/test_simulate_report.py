@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from llmux.simulate.report import write_report
+import llmux.simulate
+from llmux.simulate.report import NoPlotting, write_report
 from llmux.simulate.run import Run, Served, Span
 from llmux.states import State
 
@@ -16,6 +18,7 @@ try:
 except ImportError as error:
     raise SkipTest("plotly is not installed") from error
 
+NAME = "llmux.simulate.report_figures"
 HOSTILE = "</script><b>x"
 
 
@@ -46,3 +49,11 @@ class Reports(SynchronousTestCase):
 
     def test_many_requests_make_a_page_of_a_few_megabytes(self) -> None:
         self.assertLess(len(self.page(run_of("a", 20_000))), 8_000_000)
+
+    def test_without_plotly(self) -> None:
+        self.patch(llmux.simulate, "report_figures", None)
+        del llmux.simulate.report_figures
+        self.addCleanup(sys.modules.__setitem__, NAME, sys.modules[NAME])
+        sys.modules[NAME] = None  # type: ignore[assignment]
+        error = self.assertRaises(NoPlotting, self.page, run_of("a"))
+        self.assertIn("llmux-twisted[report]", str(error))
