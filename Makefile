@@ -51,7 +51,7 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	touch $@
 
 $(VENV)/developing: $(VENV)/installed
-	$(BIN)/python -m pip install -q --config-settings editable_mode=compat -e '.[test,lint,types,docs]' tox
+	$(BIN)/python -m pip install -q --config-settings editable_mode=compat -e '.[test,lint,types,docs,report]' tox
 	touch $@
 
 clean:
