@@ -26,11 +26,11 @@ import attrs
 from zope.interface import implementer
 
 from llmux.policy.arrivals import ArrivalRates
-from llmux.policy.contenders import TOURS, Contender, contenders, drain_secs, tour
+from llmux.policy.contenders import Contender, contenders, drain_secs
 from llmux.policy.contract import ISwitchPolicy, Phase, PolicyContext, PolicyDecision
 from llmux.policy.departures import Departures
 from llmux.policy.prices import Prices
-from llmux.policy.promises import leave_by
+from llmux.policy.promises import next_turn, whose_turn
 from llmux.states import State
 
 _SOONEST = 0.25
@@ -128,9 +128,9 @@ class BalancedPolicy:
         if context.phase is Phase.DRAINING:
             admit = _is_worth_admitting(target, waiting, context)
             return PolicyDecision(target=target.name, admit=admit)
-        overdue = _overdue(waiting, context)
-        if overdue is not None:
-            return self._go(_Leap.to(overdue, Prices(context.costs)), context, forced=True)
+        late = whose_turn(waiting, context)
+        if late is not None:
+            return self._go(_Leap.to(late, Prices(context.costs)), context, forced=True)
         leaps = [_Leap.to(each, Prices(context.costs)) for each in waiting]
         return self._go(max(leaps, key=lambda leap: leap.index), context)
 
@@ -138,18 +138,15 @@ class BalancedPolicy:
         for name, model in context.models.items():
             if model.state is State.AWAKE:
                 self._departures.stays(name)
-        overdue = _overdue(waiting, context)
+        late = whose_turn(waiting, context)
         prices = Prices(context.costs)
-        if overdue is not None:
-            return self._go(_Leap.to(overdue, prices), context, forced=True)
+        if late is not None:
+            return self._go(_Leap.to(late, prices), context, forced=True)
         leaps = sorted(
             (_Leap.to(each, prices) for each in waiting), key=lambda leap: leap.index, reverse=True
         )
-        times = [
-            leave_at
-            for each in waiting
-            if (leave_at := leave_by(each, waiting, context)) is not None
-        ]
+        due = next_turn(waiting, context)
+        times = [] if due is None else [due]
         left: set[frozenset[str]] = set()
         for leap in leaps:
             victims = frozenset(leap.contender.victims)
@@ -294,18 +291,3 @@ def _is_worth_admitting(
     )
     count = sum(each.count for each in waiting)
     return _CAUTION * count * longer <= _Leap.to(target, prices).away
-
-
-def _overdue(waiting: list[Contender], context: PolicyContext) -> Contender | None:
-    """Give whom a promise says that it is their turn, or who has waited for too many tours."""
-    promised = [
-        (leave_at, each)
-        for each in waiting
-        if (leave_at := leave_by(each, waiting, context)) is not None and leave_at <= context.now
-    ]
-    if promised:
-        return min(promised, key=lambda pair: pair[0])[1]
-    first = max(waiting, key=lambda each: each.wait, default=None)
-    if first is not None and first.wait >= TOURS * tour(first, waiting, context):
-        return first
-    return None

@@ -39,9 +39,14 @@ class Contender:
         return min((view.first, view.rank) for view in self.views.values())
 
     @property
+    def since(self) -> float:
+        """Since when the first of them waits, in seconds of the context's time."""
+        return min(view.oldest for view in self.views.values())
+
+    @property
     def wait(self) -> float:
         """For how long the first of them has waited, in seconds."""
-        return max(0.0, self.now - min(view.oldest for view in self.views.values()))
+        return max(0.0, self.now - self.since)
 
     @property
     def count(self) -> int:
@@ -134,10 +139,50 @@ def tour(contender: Contender, others: Iterable[Contender], context: PolicyConte
     return seconds + sum(prices.switch((contender.name,), name) for name in contender.victims)
 
 
+def overdue(waiting: Iterable[Contender], context: PolicyContext) -> Contender | None:
+    """Give the contender of whoever has waited longest, if that was too long."""
+    waiting = list(waiting)
+    if not waiting:
+        return None
+    first = _first(waiting)
+    return first if context.now >= _overdue_at(first, waiting, context) else None
+
+
+def next_due(waiting: Iterable[Contender], context: PolicyContext) -> float | None:
+    """
+    Say when a policy has to be asked again, though nothing happens until then: when somebody is
+    overdue, or a batch request has let others pass for long enough.
+
+    :returns: seconds of the context's time.
+    """
+    waiting = list(waiting)
+    times = [
+        view.oldest + BATCH_SECS
+        for model in context.models.values()
+        if model.state not in SERVING
+        for kind, view in model.waiting.items()
+        if kind == BATCH and view.count
+    ]
+    if waiting:
+        times.append(_overdue_at(_first(waiting), waiting, context))
+    return min((time for time in times if time > context.now), default=None)
+
+
 def drain_secs(contender: Contender, prices: Prices) -> float:
     """Say how long it takes until nothing runs any more on those that would have to go."""
     drains = (prices.drain(name, victim.leases) for name, victim in contender.victims.items())
     return max(drains, default=0.0)
+
+
+def _first(waiting: Iterable[Contender]) -> Contender:
+    return min(waiting, key=lambda each: each.since)
+
+
+def _overdue_at(
+    contender: Contender, waiting: Iterable[Contender], context: PolicyContext
+) -> float:
+    """Say when whoever waits longest for a contender will have waited for too long."""
+    return contender.since + TOURS * tour(contender, waiting, context)
 
 
 def _squared_waits(view: WaitingView, at: float) -> float:

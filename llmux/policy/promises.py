@@ -1,10 +1,14 @@
-"""The promise that nobody waits for a model for longer than ``max_wait_secs`` says."""
+"""
+Whose turn it is, whatever else a policy thinks: who was promised so, and who has waited for so long.
+
+The promise is that nobody waits for a model for longer than ``max_wait_secs`` says.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from llmux.policy.contenders import Contender, drain_secs, tour
+from llmux.policy.contenders import Contender, drain_secs, next_due, overdue, tour
 from llmux.policy.contract import PolicyContext
 from llmux.policy.prices import Prices
 from llmux.urgency import BATCH
@@ -31,3 +35,36 @@ def leave_by(
     prices = Prices(context.costs)
     takes = drain_secs(contender, prices) + prices.switch(contender.victims, contender.name)
     return min(promised) + max(promise - takes, tour(contender, others, context))
+
+
+def whose_turn(waiting: list[Contender], context: PolicyContext) -> Contender | None:
+    """
+    Give whom a promise says that it is their turn, or else who has waited for too many tours.
+
+    :param waiting: all contenders.
+    """
+    promised = [(at, each) for at, each in _promised(waiting, context) if at <= context.now]
+    if promised:
+        return min(promised, key=lambda pair: pair[0])[1]
+    return overdue(waiting, context)
+
+
+def next_turn(waiting: list[Contender], context: PolicyContext) -> float | None:
+    """
+    Say when that may be somebody's turn, though nothing happens until then.
+
+    :param waiting: all contenders.
+    :returns: seconds of the context's time.
+    """
+    times = [at for at, _ in _promised(waiting, context) if at > context.now]
+    due = next_due(waiting, context)
+    return min(times if due is None else [*times, due], default=None)
+
+
+def _promised(
+    waiting: list[Contender], context: PolicyContext
+) -> Iterable[tuple[float, Contender]]:
+    for each in waiting:
+        leave_at = leave_by(each, waiting, context)
+        if leave_at is not None:
+            yield leave_at, each

@@ -10,7 +10,7 @@ from zope.interface import implementer
 from llmux.policy.contenders import Contender, contenders
 from llmux.policy.contract import ISwitchPolicy, Phase, PolicyContext, PolicyDecision
 from llmux.policy.prices import Prices
-from llmux.policy.promises import leave_by
+from llmux.policy.promises import next_turn, whose_turn
 
 SWITCH_COSTS = 3.0
 """For so many times what a switch costs a model stays open, where nothing is said."""
@@ -22,7 +22,8 @@ class QuantumPolicy:
     Whoever waits longest for a model that is not awake gets it, as soon as those that have to go
     are idle, or have been awake for some times as long as the hooks of the switch take.
 
-    Whoever has a promise that is due (``max_wait_secs``) gets it at once, before all others.
+    Whoever has a promise that is due (``max_wait_secs``) gets it at once, before all others; so does
+    who has waited for three tours: else those would pass for ever for whom a switch costs less.
 
     :param switch_costs: how many times.
     :raises ValueError: if that is no number, or not more than 0.
@@ -40,11 +41,11 @@ class QuantumPolicy:
         waiting = contenders(context)
         if waiting and context.phase is not Phase.SETTLED:
             return PolicyDecision(target=context.target)
-        promised = [(leave_by(each, waiting, context), each) for each in waiting]
-        due = [each for at, each in promised if at is not None and at <= context.now]
-        if due:
-            return PolicyDecision(target=due[0].name)
-        times = [at for at, _ in promised if at is not None]
+        late = whose_turn(waiting, context)
+        if late is not None:
+            return PolicyDecision(target=late.name, forced=True)
+        due = next_turn(waiting, context)
+        times = [] if due is None else [due]
         for contender in waiting:
             leave_at = self._leave_at(contender, context)
             if leave_at <= context.now:
