@@ -9,6 +9,7 @@ that fools itself does not fool the test.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from functools import partial
 from operator import attrgetter
@@ -16,6 +17,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
 
 from llmux.amounts import Amounts, add, fits, minus, taken
 from llmux.budget import Budget
@@ -29,7 +31,8 @@ from llmux.journal import Memory, ModelRecord
 from llmux.lease import Lease, Outcome, Revocation
 from llmux.metrics import Metrics
 from llmux.orders import Kind
-from llmux.policy import FifoPolicy, PolicyContext, PolicyDecision
+from llmux.policy import ISwitchPolicy, PolicyContext, PolicyDecision
+from llmux.policy.plugins import make_policy
 from llmux.reservation import Reservation, ReservationRefused
 from llmux.states import State
 from llmux.switcher import Switcher
@@ -148,20 +151,26 @@ class WorldHooks(FakeHookRunner):
         return result
 
 
-class GuessingPolicy(FifoPolicy):
+@implementer(ISwitchPolicy)
+class GuessingPolicy:
     """
-    First come, first served; and what is named to be prepared is a guess, or nonsense.
+    A policy; and what is named to be prepared is a guess, or nonsense.
 
+    :param policy: does all but that.
     :ivar guess: the name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, policy: ISwitchPolicy) -> None:
         self.guess = ""
+        self._policy = policy
+        self.arrived, self.completed = policy.arrived, policy.completed
+        self.left, self.switched = policy.left, policy.switched
+        self.as_json, self.learn = policy.as_json, policy.learn
 
     def decide(self, context: PolicyContext) -> PolicyDecision:
         """Guess from the time."""
         self.guess = (NAMES + "?")[int(context.now) % (len(NAMES) + 1)]
-        return attrs.evolve(super().decide(context), prepare=self.guess)
+        return attrs.evolve(self._policy.decide(context), prepare=self.guess)
 
 
 class World:
@@ -169,6 +178,7 @@ class World:
     Everything outside of the switcher.
 
     :param terrain: the machine and its models.
+    :param policy: the name of the policy that decides.
     :ivar breaches: the rules that did not hold.
     :ivar memory: by model, what it really takes while it is not asleep, or may take.
     :ivar resting: by model, what it takes whether it is asleep or not.
@@ -177,8 +187,10 @@ class World:
     :ivar reservations: those that were asked for and have not ended.
     """
 
-    def __init__(self, terrain: Terrain) -> None:
+    def __init__(self, terrain: Terrain, policy: str = "fifo") -> None:
         self.terrain = terrain
+        self.policy_name = policy
+        self.policy = GuessingPolicy(make_policy(policy, {}))
         self.capacity = dict(terrain.capacity)
         self.clock = VirtualClock()
         self.clock.advance(1000)
@@ -207,7 +219,9 @@ class World:
     def begin(self, memory: Memory) -> None:
         """Start a switcher that knows what the one before has left."""
         self.hooks = WorldHooks(self)
-        self.policy = GuessingPolicy()
+        learnt = json.loads(json.dumps(self.policy.as_json()))
+        self.policy = GuessingPolicy(make_policy(self.policy_name, {}))
+        self.policy.learn(learnt)
         self.events = RecordedEvents()
         self.metrics = CountedMetrics(self)
         self.records: dict[str, ModelRecord] = dict(memory.models)
@@ -676,7 +690,9 @@ class World:
         :raises AssertionError: if one does not hold.
         """
         assert not self.breaches, self.breaches
-        assert not self.events.named("policy_unsettled"), "fifo changes its mind"
+        unsettled = self.events.named("policy_unsettled")
+        assert not unsettled, f"{self.policy_name} changes its mind"
+        assert not self.switcher.policy.failures, f"{self.policy_name} fails"
         switcher, now = self.switcher, self.clock.seconds()
         states = switcher.states()
         found = {event["model"] for event in self.events.named("model_found")}
