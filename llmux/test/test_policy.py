@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -75,35 +73,6 @@ class PoliciesTests(SynchronousTestCase):
         for policy in POLICIES.values():
             for phase in Phase:
                 self.assertEqual(policy.make({}).decide(context(models, phase)).target, None)
-
-    @given(
-        st.dictionaries(
-            st.sampled_from("abcd"),
-            st.tuples(st.integers(0, 9), st.sampled_from(State)),
-        ),
-        st.sampled_from(Phase),
-    )
-    def test_deterministic(self, models: dict[str, tuple[int, State]], phase: Phase) -> None:
-        """The same observations and the same context lead to the same decision."""
-        views = {name: view({INTERACTIVE: first}, state) for name, (first, state) in models.items()}
-        for policy in POLICIES.values():
-            decisions = []
-            for one in (policy.make({}), policy.make({})):
-                for name in models:
-                    one.arrived(name, 1.0)
-                    one.left(name, 2.0)
-                    one.completed(name, 3.0, 1.0)
-                    one.switched(name, (), 4.0, True)
-                decisions.append(one.decide(context(views, phase)))
-            self.assertEqual(decisions[0], decisions[1])
-
-    def test_memory(self) -> None:
-        """What a policy learnt can be given to another one of its kind."""
-        for policy in POLICIES.values():
-            old, new = policy.make({}), policy.make({})
-            old.arrived("a", 1.0)
-            new.learn(old.as_json())
-            self.assertEqual(new.as_json(), old.as_json())
 
 
 class FifoPolicyTests(SynchronousTestCase):

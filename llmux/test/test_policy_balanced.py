@@ -1,0 +1,147 @@
+"""Tests of :mod:`llmux.policy.balanced`, and of what holds for every policy of llmux's own."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from llmux.policy import POLICIES, ISwitchPolicy, ModelView, Phase, PolicyContext
+from llmux.policy.balanced import BalancedPolicy
+from llmux.policy.contenders import contenders, tour
+from llmux.test.views import NOW, asleep, awake, contexts, shown
+
+_NAMES = st.sampled_from("abcd")
+_OBSERVATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("arrived"), _NAMES, st.just(())),
+        st.tuples(st.just("left"), _NAMES, st.just(())),
+        st.tuples(st.just("completed"), _NAMES, st.tuples(st.floats(0, 100))),
+        st.tuples(st.just("switched"), _NAMES, st.just(None)),
+    ),
+    max_size=30,
+)
+
+
+def observe(policy: ISwitchPolicy, observations: list[tuple[str, str, Any]]) -> None:
+    """Let a policy observe this and that, a second apart, until :data:`NOW`."""
+    for number, (what, model, more) in enumerate(observations):
+        now = NOW - len(observations) + number
+        if what == "switched":
+            policy.switched(model, (), now, True)
+        else:
+            getattr(policy, what)(model, now, *more)
+
+
+class EveryPolicyTests(SynchronousTestCase):
+    """What is asked of every policy."""
+
+    @given(_OBSERVATIONS, contexts())
+    def test_deterministic(
+        self, observations: list[tuple[str, str, Any]], context: PolicyContext
+    ) -> None:
+        """The same observations and the same context lead to the same decision."""
+        for plugin in POLICIES.values():
+            decisions = []
+            for policy in (plugin.make({}), plugin.make({})):
+                observe(policy, observations)
+                decisions.append(policy.decide(context))
+            self.assertEqual(decisions[0], decisions[1])
+
+    @given(_OBSERVATIONS, contexts())
+    def test_memory(self, observations: list[tuple[str, str, Any]], context: PolicyContext) -> None:
+        """Whoever takes back what was learnt decides alike, after however many restarts."""
+        for plugin in POLICIES.values():
+            policy = plugin.make({})
+            observe(policy, observations)
+            policy.decide(context)
+            memory, decisions = policy.as_json(), []
+            for _ in range(3):
+                policy = plugin.make({})
+                policy.learn(json.loads(json.dumps(memory)))
+                memory = policy.as_json()
+                decisions.append(policy.decide(context))
+            self.assertEqual(decisions, decisions[:1] * 3)
+
+    @given(_OBSERVATIONS, contexts())
+    def test_sense(self, observations: list[tuple[str, str, Any]], context: PolicyContext) -> None:
+        """It names what somebody waits for and what can come, and asks for a time to come."""
+        for name, plugin in POLICIES.items():
+            policy = plugin.make({})
+            observe(policy, observations)
+            decision = policy.decide(context)
+            if decision.target not in (None, context.target):
+                model = context.models[decision.target]
+                self.assertTrue(model.waiting, name)
+                self.assertIsNotNone(model.evicts, name)
+            if decision.ask_at is not None:
+                self.assertGreater(decision.ask_at, context.now, name)
+
+
+class BalancedTests(SynchronousTestCase):
+    def settled(self, policy: BalancedPolicy | None = None, **models: ModelView) -> Any:
+        """Ask one; a switch takes 10 seconds and an answer 2."""
+        return (policy or BalancedPolicy()).decide(shown(models))
+
+    def popular(self) -> BalancedPolicy:
+        """Make one that has seen ten requests a second for a model, until now."""
+        policy = BalancedPolicy()
+        for number in range(20):
+            policy.arrived("a", NOW - 2 + number / 10)
+            policy.completed("a", NOW - 2 + number / 10, 0.1)
+        return policy
+
+    def test_nobody_has_to_go(self) -> None:
+        """Where there is room, nothing is waited for."""
+        self.assertEqual(self.settled(a=awake(3), b=asleep(0.0, evicts=())).target, "b")
+
+    def test_idle(self) -> None:
+        """A model that nobody asks for is left at once."""
+        self.assertEqual(self.settled(a=awake(), b=asleep(0.0)).target, "b")
+
+    def test_idle_for_a_moment(self) -> None:
+        """One that many ask for is kept, though it is idle, but for no more than half a switch."""
+        policy = self.popular()
+        models = {"a": awake(), "b": asleep(0.0)}
+        decision = self.settled(policy, **models)
+        self.assertIsNone(decision.target)
+        self.assertTrue(NOW < decision.ask_at <= NOW + 5)
+        later = PolicyContext(NOW + 5, Phase.SETTLED, models, None, shown(models).costs)
+        self.assertEqual(policy.decide(later).target, "b")
+
+    def test_learnt(self) -> None:
+        """How many ask for a model is remembered over a restart."""
+        policy = BalancedPolicy()
+        policy.learn(self.popular().as_json())
+        self.assertIsNone(self.settled(policy, a=awake(since=0.0), b=asleep(0.0)).target)
+
+    def test_three_tours(self) -> None:
+        """Whoever has waited for three tours is served, whatever else, and that is final."""
+        others = {"c": asleep(*[50.0] * 40, first=2)}
+        models = {"a": awake(1), "b": asleep(0.0, first=1), **others}
+        waiting = contenders(shown(models))
+        wait = 3 * tour(waiting[0], waiting, shown(models))
+        models["b"] = asleep(wait, first=1)
+        decision = self.settled(self.popular(), **models)
+        self.assertEqual((decision.target, decision.forced), ("b", True))
+
+    @given(_OBSERVATIONS, contexts())
+    def test_guard(self, observations: list[tuple[str, str, Any]], context: PolicyContext) -> None:
+        """Nobody waits for longer than that without a switch."""
+        policy = BalancedPolicy()
+        observe(policy, observations)
+        waiting = contenders(context)
+        late = [each for each in waiting if each.wait >= 3 * tour(each, waiting, context)]
+        oldest = max(waiting, key=lambda each: each.wait, default=None)
+        if oldest in late and oldest is not None and context.phase is Phase.SETTLED:
+            self.assertIsNotNone(policy.decide(context).target)
+
+    @given(contexts())
+    def test_drain(self, context: PolicyContext) -> None:
+        """What was begun for somebody who waits still goes on, to somebody who waits."""
+        decision = BalancedPolicy().decide(context)
+        if decision.target is not None:
+            self.assertIn(decision.target, [each.name for each in contenders(context)])
