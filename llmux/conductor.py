@@ -237,7 +237,7 @@ class Conductor:
                 return
             if not drained:
                 ask_at = decision.ask_at
-                self._keep_open(switch, decision.admit)
+            self._keep_open(switch, decision.admit and not drained)
         switch.cut(now)
         if not switch.drained(now):
             self._alarm.note(ask_at, switch.due_at(now))

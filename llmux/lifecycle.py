@@ -145,7 +145,7 @@ class Model:
         if self.health.suspect or self.health.down:
             return False
         if self.state is State.DRAINING:
-            return self.kept_open
+            return self.kept_open and self.revoked_at is None
         return self.state is State.AWAKE and not self.moving
 
     @property

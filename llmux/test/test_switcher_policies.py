@@ -131,6 +131,17 @@ class ContractTests(SynchronousTestCase):
         self.assertEqual(bench.states()["a"], "draining")
         self.assertIsNotNone(bench.request("a").lease)
 
+    def test_end_of_an_open_drain(self) -> None:
+        """When its leases are wanted back, nobody new is let in, whatever a policy says."""
+        policy = ScriptedPolicy(FifoPolicy().decide)
+        bench = Bench([model_config("a", drain_timeout_secs=10.0), "b"], policy=policy)
+        bench.wake("a")
+        policy._decide = lambda context: PolicyDecision(target="b", admit=True)
+        bench.request("b")
+        bench.clock.advance(10)
+        self.assertEqual(bench.states()["a"], "draining")
+        self.assertIsNone(bench.request("a").lease)
+
     def test_forced(self) -> None:
         """A policy that has said its last word is not asked again before the hooks."""
         policy = ScriptedPolicy(FifoPolicy().decide)
