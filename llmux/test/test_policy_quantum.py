@@ -24,7 +24,7 @@ class QuantumTests(SynchronousTestCase):
     def test_stays(self) -> None:
         """While its quantum lasts a busy model stays, and the policy is asked when it is over."""
         decision = decide(a=awake(1, since=12.0), b=asleep(5.0))
-        self.assertEqual(decision, PolicyDecision(ask_at=NOW - 12 + 30))
+        self.assertEqual(decision, PolicyDecision(ask_at=NOW - 12 + 30, prepare="b"))
 
     def test_is_over(self) -> None:
         """Then whoever waits longest comes, however busy it is."""

@@ -158,10 +158,12 @@ class GuessingPolicy:
 
     :param policy: does all but that.
     :ivar guess: the name.
+    :ivar admits: by target, whether those that are drained for it stay open.
     """
 
     def __init__(self, policy: ISwitchPolicy) -> None:
         self.guess = ""
+        self.admits: dict[str | None, bool] = {}
         self._policy = policy
         self.arrived, self.completed = policy.arrived, policy.completed
         self.left, self.switched = policy.left, policy.switched
@@ -170,7 +172,9 @@ class GuessingPolicy:
     def decide(self, context: PolicyContext) -> PolicyDecision:
         """Guess from the time."""
         self.guess = (NAMES + "?")[int(context.now) % (len(NAMES) + 1)]
-        return attrs.evolve(self._policy.decide(context), prepare=self.guess)
+        decision = self._policy.decide(context)
+        self.admits[decision.target] = decision.admit
+        return attrs.evolve(decision, prepare=self.guess)
 
 
 class World:
@@ -454,8 +458,16 @@ class World:
     def lease_given(self, name: str) -> None:
         """Hold the first rule against a lease in the moment in which it is given."""
         state = self.switcher.states()[name]
-        if state is not State.AWAKE:
+        if state is not State.AWAKE and not (state is State.DRAINING and self._is_kept_open(name)):
             self.breaches.append(f"rule 1: a lease for {name}, which is {state.value}")
+
+    def _is_kept_open(self, name: str) -> bool:
+        """Tell whether the policy has a model take new requests although it is being drained."""
+        return any(
+            switch.target is not None and self.policy.admits.get(switch.target.name)
+            for switch in self.switcher.switches
+            if name in (victim.name for victim in switch.victims)
+        )
 
     def hook_starts(self, call: HookCall) -> None:
         """Hold the rules about hooks against one that starts."""
