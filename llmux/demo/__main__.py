@@ -6,6 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from llmux.demo.engine import Pace
 from llmux.demo.memory import read_amounts
 from llmux.demo.server import Options, serve
 
@@ -21,6 +22,20 @@ def _seconds(text: str) -> float:
     number = float(text)
     if not 0 <= number < math.inf:
         raise ArgumentTypeError(f"{text} is not a number of seconds")
+    return number
+
+
+def _slowdown(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise ArgumentTypeError(f"{text} is not 0 or more")
+    return number
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ArgumentTypeError(f"{text} is not at least 1")
     return number
 
 
@@ -46,6 +61,9 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     add("--port", type=_port, default=8101, help="where to listen (%(default)s); 0 finds a port")
     add("--load-secs", type=_seconds, default=2.0, help="how long loading takes (%(default)s)")
     add("--tokens-per-sec", type=_rate, default=30.0, help="how fast it speaks (%(default)s)")
+    add("--prompt-tokens-per-sec", type=_rate, default=math.inf, help="how fast it reads (at once)")
+    add("--slowdown", type=_slowdown, default=0.0, help="N answers at once: 1 / (1 + it * (N - 1))")
+    add("--most", type=_count, default=1024, help="how many answers at once (%(default)s)")
     add("--pid-file", type=Path, help="write the process's number here")
     add("--memory", type=Path, metavar="DIR", help="the memory of a pretended machine")
     add("--needs", type=_amounts, default={}, help="how much of it to hold: gpu0=20,ram=2")
@@ -66,7 +84,12 @@ def main(arguments: Sequence[str]) -> int:
             host=given.host,
             port=given.port,
             load_secs=given.load_secs,
-            tokens_per_sec=given.tokens_per_sec,
+            pace=Pace(
+                tokens_per_sec=given.tokens_per_sec,
+                prompt_tokens_per_sec=given.prompt_tokens_per_sec,
+                slowdown=given.slowdown,
+                most=given.most,
+            ),
             pid_file=given.pid_file,
             memory=given.memory,
             needs=given.needs,

@@ -7,12 +7,12 @@ from itertools import count, islice
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from llmux.demo import speech, wire
 from llmux.demo.bed import Bed
+from llmux.demo.engine import Engine, Pace
 from llmux.demo.memory import NoRoom
 
 _GET, _POST = (b"GET", b"HEAD"), (b"POST",)
@@ -26,7 +26,7 @@ class Backend:
     :ivar name: what the model is called, in its answers too.
     :ivar clock: where the time comes from.
     :ivar load_secs: how long it loads, from when this object is made.
-    :ivar tokens_per_sec: how fast it speaks; each answer by itself.
+    :ivar pace: how fast it reads and speaks.
     :ivar bed: lets it sleep, if it can.
     :ivar in_flight: how many answers are being spoken right now.
     """
@@ -34,30 +34,35 @@ class Backend:
     name: str
     clock: IReactorTime
     load_secs: float
-    tokens_per_sec: float
+    pace: Pace
     bed: Bed | None = None
     in_flight: int = field(default=0, init=False)
     _started: float = field(init=False)
+    _engine: Engine = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._started = self.clock.seconds()
+        self._engine = Engine(self.clock, self.pace)
 
     @property
     def loading(self) -> bool:
         """Whether it cannot answer yet."""
         return self.clock.seconds() - self._started < self.load_secs
 
-    async def speak(self, prompt: str, tokens: int) -> AsyncIterator[str]:
+    async def speak(self, ask: wire.Ask) -> AsyncIterator[str]:
         """
-        Yield the tokens of an answer, each when it is due.
+        Yield the tokens of an answer, each when it is due; if it is no stream, all at its end.
 
         Each is due by the beginning of the answer, so that late timers do not add up.
         """
-        begun = self.clock.seconds()
-        for number, token in enumerate(islice(speech.answer(self.name, prompt), tokens), start=1):
-            due = begun + number / self.tokens_per_sec
-            await deferLater(self.clock, max(0.0, due - self.clock.seconds()))
-            yield token
+        tokens = islice(speech.answer(self.name, ask.prompt), ask.tokens)
+        async with self._engine.place() as begun:
+            begun += self.pace.reading(ask.prompt_tokens)
+            if not ask.stream:
+                await self._engine.until(begun + self.pace.speaking(ask.tokens))
+            for number, token in enumerate(tokens, start=1):
+                await self._engine.until(begun + self.pace.speaking(number))
+                yield token
 
 
 class BackendResource(Resource):
@@ -186,7 +191,7 @@ class BackendResource(Resource):
         answer = wire.Answer(ask, self._backend.name, identity, created)
         self._backend.in_flight += 1
         try:
-            tokens = self._backend.speak(ask.prompt, ask.tokens)
+            tokens = self._backend.speak(ask)
             if ask.stream:
                 await _stream(request, answer, tokens)
             else:

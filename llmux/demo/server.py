@@ -13,6 +13,7 @@ from twisted.web.server import Site
 
 from llmux.demo.backend import Backend, BackendResource
 from llmux.demo.bed import Bed
+from llmux.demo.engine import Pace
 from llmux.demo.memory import Amounts, Memory, NoRoom
 
 
@@ -23,6 +24,7 @@ class Options:
 
     :ivar port: where to listen; 0 takes a free one and names it in the first line of the log.
     :ivar load_secs: how long the backend is to load, in seconds.
+    :ivar pace: how fast it is to be then.
     :ivar pid_file: where to write the process's number, and to remove it at the end.
     :ivar memory: the directory of a pretended machine, if it has one.
     :ivar needs: what to hold of its memory.
@@ -33,7 +35,7 @@ class Options:
     host: str
     port: int
     load_secs: float
-    tokens_per_sec: float
+    pace: Pace
     pid_file: Path | None
     memory: Path | None = None
     needs: Amounts = field(factory=dict)
@@ -52,7 +54,7 @@ def serve(options: Options) -> int:
     bed = None
     if options.memory is not None:
         bed = Bed(Memory(options.memory, options.model), options.needs, options.asleep_needs)
-    backend = Backend(options.model, clock, options.load_secs, options.tokens_per_sec, bed)
+    backend = Backend(options.model, clock, options.load_secs, options.pace, bed)
     # Twisted's types do not know that a site is a factory.
     site: Any = Site(BackendResource(backend, _say), reactor=reactor)
     try:

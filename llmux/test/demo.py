@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Site
 
 from llmux.demo.backend import Backend, BackendResource
+from llmux.demo.engine import Pace
 
 
 class Exchange:
@@ -73,7 +74,7 @@ class DemoTests(SynchronousTestCase):
         """Make a backend that has loaded."""
         self.clock = Clock()
         self.log: list[str] = []
-        self.put(Backend("tiny-llama", self.clock, load_secs=2, tokens_per_sec=8))
+        self.put(Backend("tiny-llama", self.clock, load_secs=2, pace=Pace(8)))
         self.clock.advance(2)
 
     def put(self, backend: Backend) -> None:

@@ -12,13 +12,15 @@ from zope.interface.verify import verifyObject
 
 from llmux.demo import speech
 from llmux.demo.backend import Backend
+from llmux.demo.engine import Pace
+from llmux.demo.wire import Ask
 from llmux.test.demo import DemoTests
 
 
 class Broken(Backend):
     """A backend that fails after its first token."""
 
-    async def speak(self, prompt: str, tokens: int) -> AsyncIterator[str]:
+    async def speak(self, ask: Ask) -> AsyncIterator[str]:
         """Say one word."""
         yield "One"
         raise RuntimeError("broken")
@@ -33,7 +35,7 @@ class BackendTests(DemoTests):
 
     def test_loading(self) -> None:
         """While it loads, its health and every other answer are 503; afterwards it is healthy."""
-        self.put(Backend("tiny-llama", self.clock, load_secs=2, tokens_per_sec=8))
+        self.put(Backend("tiny-llama", self.clock, load_secs=2, pace=Pace(8)))
         self.clock.advance(1.75)
         health, api = self.ask("GET", "/health"), self.ask("GET", "/v1/models")
         self.assertEqual((health.status, health.json), (503, {"status": "loading"}))
@@ -194,7 +196,7 @@ class BackendTests(DemoTests):
 
     def test_own_fault(self) -> None:
         """A fault of the demo's own is 500 in JSON, or a stream that breaks off."""
-        self.put(Broken("tiny-llama", self.clock, load_secs=0, tokens_per_sec=8))
+        self.put(Broken("tiny-llama", self.clock, load_secs=0, pace=Pace(8)))
         whole, streamed = self.chat(), self.chat(stream=True)
         self.assertEqual((whole.status, whole.json["error"]["type"]), (500, "server_error"))
         self.assertTrue(streamed.transport.disconnecting)

@@ -21,6 +21,7 @@ from twisted.web.server import Site
 from llmux.demo.__main__ import main
 from llmux.demo.backend import Backend, BackendResource
 from llmux.demo.check import healthy
+from llmux.demo.engine import Pace
 from llmux.test.processes import ProcessTests
 
 CHECKOUT = Path(__file__).parents[2]
@@ -62,7 +63,7 @@ class ProgramTests(ProcessTests):
         """Have this process serve a backend that is healthy, and give its port."""
         from twisted.internet import reactor
 
-        backend = Backend("m", IReactorTime(reactor), load_secs=0, tokens_per_sec=1)
+        backend = Backend("m", IReactorTime(reactor), load_secs=0, pace=Pace(1))
         site: Any = Site(BackendResource(backend, lambda line: None))
         port = IReactorTCP(reactor).listenTCP(0, site, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
@@ -116,7 +117,13 @@ class ArgumentTests(SynchronousTestCase):
 
     def test_refused_settings(self) -> None:
         """A setting that makes no sense is refused, with its name."""
-        for name, value in (("--port", "70000"), ("--load-secs", "-1"), ("--tokens-per-sec", "0")):
+        for name, value in (
+            ("--port", "70000"),
+            ("--load-secs", "-1"),
+            ("--tokens-per-sec", "0"),
+            ("--slowdown", "-1"),
+            ("--most", "0"),
+        ):
             with redirect_stderr(StringIO()) as errors, self.assertRaises(SystemExit) as refused:
                 main(["--model", "m", name, value])
             self.assertEqual(refused.exception.code, 2)
