@@ -1,8 +1,8 @@
 """
-Is it true what ``llmux simulate`` says?
+Finds out whether it is true what ``llmux simulate`` says.
 
-Pieces of a recorded trace are played to a real llmux before demo backends, over HTTP and faster than
-they were recorded; and the same is simulated, with what the hooks and the backends really took.
+Pieces of a recorded trace are played to a real llmux before demo backends, over HTTP and faster
+than they were recorded; and the same is simulated, with what hooks and backends really took.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from typing import Any
 
 import attrs
 
+from bench.comparing import Comparison, Overall, by_policy, table
 from bench.helpers import HERE
 from bench.playing import Measured, Played, measure, play
 from bench.processes import BenchError
 from bench.report import describe_machine, say
 from bench.stage import HookTimes, Stage
 from llmux.costs import SwitchCosts
+from llmux.policy import POLICIES
 from llmux.simulate.engine import EngineFigures
 from llmux.simulate.hooks import HookCosts
 from llmux.simulate.replay import Setup, config_of, simulate
@@ -40,64 +42,8 @@ KEEP = 1 / 12
 SWITCH = 10.0
 """Seconds of a switch, before time is compressed."""
 ENGINE = EngineFigures()
-WITHIN = 0.15
-"""How far the simulated mean wait may be from the real one."""
 CHANCES = 20
 """How often each piece is simulated, each time with other chance in what hooks take."""
-
-
-@attrs.frozen
-class Comparison:
-    """
-    A piece of the trace under one policy, real and simulated.
-
-    :param requests: how many there are.
-    :param real: how long they waited, in seconds.
-    :param simulated: the mean of the mean waits of all simulations, in seconds.
-    :param least: the least of them.
-    :param most: the largest.
-    :param wakes: how often a model was really woken.
-    :param switches: the mean of how often one was in the simulations.
-    :param hooks: what hooks really took, by hook and model.
-    :param late: the most by which a request was sent too late, in seconds.
-    :param load: what else the machine had to do: its load average at the end.
-    """
-
-    seed: int
-    policy: str
-    requests: int
-    real: Distribution
-    simulated: float
-    least: float
-    most: float
-    wakes: int
-    switches: float
-    hooks: dict[str, dict[str, HookTimes]]
-    late: float
-    load: float
-
-    def as_json(self) -> dict[str, Any]:
-        """Give it as plain JSON values."""
-        hooks = {
-            hook: {model: times.as_json() for model, times in by_model.items()}
-            for hook, by_model in self.hooks.items()
-        }
-        return {
-            "seed": self.seed,
-            "policy": self.policy,
-            "requests": self.requests,
-            "real": {"wait": self.real.as_json(), "switches": self.wakes},
-            "simulated": {
-                "mean_wait": round(self.simulated, 4),
-                "least_mean_wait": round(self.least, 4),
-                "largest_mean_wait": round(self.most, 4),
-                "switches": self.switches,
-            },
-            "ratio": round(self.real.mean / self.simulated, 4),
-            "hooks": hooks,
-            "sent_late_secs": round(self.late, 4),
-            "load_average": self.load,
-        }
 
 
 def piece(trace: Trace, seed: int, minutes: float, compress: float) -> Trace:
@@ -106,6 +52,7 @@ def piece(trace: Trace, seed: int, minutes: float, compress: float) -> Trace:
 
     :param seed: decides who is kept, and which piece it is.
     :param minutes: how long it is, before it is compressed.
+    :raises BenchError: if nobody asks anything in it.
     """
     span = max(row.arrived_at or 0.0 for row in trace)
     latest = max(1.0, span - minutes * 60)
@@ -120,6 +67,8 @@ def piece(trace: Trace, seed: int, minutes: float, compress: float) -> Trace:
         for row in thin(trace, KEEP, seed)
         if row.arrived_at is not None and begin <= row.arrived_at < begin + minutes * 60
     ]
+    if not kept:
+        raise BenchError(f"piece {seed}: nobody asks anything in {minutes:g} minutes")
     return from_beginning(tuple(kept))
 
 
@@ -202,90 +151,51 @@ def validate(options: argparse.Namespace, directory: Path) -> tuple[Measured, li
                 stage.check()
         for stage, answers in zip(stages, played, strict=True):
             comparison = compare(seed, stage, trace, answers, measured)
-            say(_told(comparison))
+            say(comparison.brief)
             found.append(comparison)
     return measured, found
-
-
-def _told(comparison: Comparison) -> str:
-    return (
-        f"{comparison.policy}, seed {comparison.seed}: mean wait {comparison.real.mean:.3f} s,"
-        f" simulated {comparison.simulated:.3f} s ({comparison.least:.3f} to"
-        f" {comparison.most:.3f}); load {comparison.load:.1f}"
-    )
-
-
-def overall(comparisons: Sequence[Comparison]) -> dict[str, dict[str, Any]]:
-    """Say for each policy how far the real mean wait is from the simulated one."""
-    result = {}
-    for policy in dict.fromkeys(each.policy for each in comparisons):
-        of_policy = [each for each in comparisons if each.policy == policy]
-        real = fmean(each.real.mean for each in of_policy)
-        expected = fmean(each.simulated for each in of_policy)
-        ratios = [each.real.mean / each.simulated for each in of_policy]
-        result[policy] = {
-            "real_mean_wait": round(real, 4),
-            "simulated_mean_wait": round(expected, 4),
-            "ratio": round(real / expected, 4),
-            "within": abs(real / expected - 1) <= WITHIN,
-            "seeds_within": sum(abs(ratio - 1) <= WITHIN for ratio in ratios),
-            "seeds": len(ratios),
-        }
-    return result
-
-
-def table(comparisons: Sequence[Comparison]) -> str:
-    """Give the table, which is reST."""
-    head = ("policy", "piece", "requests", "switches", "simulated", "wait", "simulated", "ratio")
-    rows: list[tuple[str, ...]] = []
-    for policy, whole in overall(comparisons).items():
-        of_policy = [each for each in comparisons if each.policy == policy]
-        for each in of_policy:
-            rows.append((
-                policy, str(each.seed), str(each.requests), str(each.wakes), f"{each.switches:.1f}",
-                f"{each.real.mean:.3f}", f"{each.simulated:.3f}",
-                f"{each.real.mean / each.simulated:.3f}",
-            ))  # fmt: skip
-        rows.append((
-            policy, "all", str(sum(each.requests for each in of_policy)),
-            str(sum(each.wakes for each in of_policy)),
-            f"{sum(each.switches for each in of_policy):.1f}",
-            f"{whole['real_mean_wait']:.3f}", f"{whole['simulated_mean_wait']:.3f}",
-            f"{whole['ratio']:.3f}",
-        ))  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    rule = "  ".join("=" * width for width in widths)
-    lines = [rule, _line(head, widths), rule, *(_line(row, widths) for row in rows), rule]
-    return "\n".join(lines) + "\n"
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others = zip(cells, widths, strict=True)
-    return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)])
 
 
 def _document(
     options: argparse.Namespace, measured: Measured, found: Sequence[Comparison]
 ) -> dict[str, Any]:
+    policies = by_policy(found)
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe_machine(),
         "minutes": options.minutes,
         "compress": options.compress,
         "engine": measured.as_json(),
-        "policies": overall(found),
+        "policies": {name: Overall.of(some).as_json() for name, some in policies.items()},
         "comparisons": [each.as_json() for each in found],
     }
 
 
+def _about(document: dict[str, Any], found: Sequence[Comparison]) -> dict[str, str]:
+    """Choose what the reader of the table wants to know."""
+    machine, loads = document["machine"], sorted(each.load for each in found)
+    return {
+        "date": document["date"][:10],
+        "processor": machine["processor"],
+        "load average": f"{loads[0]:.1f} to {loads[-1]:.1f}",
+        "llmux": machine["llmux"],
+        "Python": machine["Python"],
+        "Twisted": machine["Twisted"],
+    }
+
+
 def _policies(text: str) -> list[str]:
-    return text.split(",")
+    names = text.split(",")
+    for name in names:
+        if name not in POLICIES:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(POLICIES)}")
+    return names
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.validate", description=__doc__)
     add = parser.add_argument
-    add("--policy", type=_policies, default=["fifo", "balanced"], help="fifo,balanced")
+    add("--policy", type=_policies, default=["fifo", "balanced"], help="which (fifo,balanced)")
     add("--seeds", type=int, default=5, help="how many pieces (%(default)s)")
     add("--compress", type=float, default=10.0, help="how much faster time is (%(default)s)")
     add("--minutes", type=float, default=10.0, help="how long a piece was (%(default)s)")
@@ -305,20 +215,25 @@ def main(words: list[str]) -> int:
     options = _parser().parse_args(words)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with ExitStack() as stack:
-        scratch = tempfile.TemporaryDirectory(prefix="llmux-validate-")
-        directory = options.keep or Path(stack.enter_context(scratch))
+        if options.keep:
+            directory = options.keep.absolute()
+        else:
+            scratch = tempfile.TemporaryDirectory(prefix="llmux-validate-")
+            directory = Path(stack.enter_context(scratch))
         try:
-            measured, found = validate(options, directory.absolute())
+            measured, found = validate(options, directory)
         except BenchError as error:
             say(str(error))
             return 1
+    document = _document(options, measured, found)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(_document(options, measured, found), indent=1) + "\n")
+    options.out.write_text(json.dumps(document, indent=1) + "\n")
+    printed = table(found, _about(document, found))
     if options.rst:
-        options.rst.write_text(table(found))
-    print(table(found), end="")
+        options.rst.write_text(printed)
+    print(printed, end="")
     say(f"all of it: {options.out}")
-    return 0 if all(each["within"] for each in overall(found).values()) else 1
+    return 0 if all(Overall.of(some).within for some in by_policy(found).values()) else 1
 
 
 if __name__ == "__main__":
