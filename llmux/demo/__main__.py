@@ -63,7 +63,7 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     add("--tokens-per-sec", type=_rate, default=30.0, help="how fast it speaks (%(default)s)")
     add("--prompt-tokens-per-sec", type=_rate, default=math.inf, help="how fast it reads (at once)")
     add("--slowdown", type=_slowdown, default=0.0, help="N answers at once: 1 / (1 + it * (N - 1))")
-    add("--most", type=_count, default=1024, help="how many answers at once (%(default)s)")
+    add("--most", type=_count, default=sys.maxsize, help="how many answers at once (all that come)")
     add("--pid-file", type=Path, help="write the process's number here")
     add("--memory", type=Path, metavar="DIR", help="the memory of a pretended machine")
     add("--needs", type=_amounts, default={}, help="how much of it to hold: gpu0=20,ram=2")

@@ -1,6 +1,7 @@
 """The pretended engine of a backend: it reads, it speaks, and is slower the more it has to do."""
 
 import math
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -25,7 +26,7 @@ class Pace:
     tokens_per_sec: float = 30.0
     prompt_tokens_per_sec: float = math.inf
     slowdown: float = 0.0
-    most: int = 1024
+    most: int = sys.maxsize
 
     def reading(self, tokens: int) -> float:
         """Say how long a prompt takes, alone, in seconds."""
