@@ -135,6 +135,16 @@ def by_policy(comparisons: Sequence[Comparison]) -> Mapping[str, list[Comparison
     return found
 
 
+def mean_hooks(comparisons: Sequence[Comparison]) -> Mapping[str, float]:
+    """Say what each hook took on an average, whosever it was, in seconds."""
+    seconds: dict[str, list[float]] = {}
+    for each in comparisons:
+        for hook, by_model in each.hooks.items():
+            for times in by_model.values():
+                seconds.setdefault(hook, []).extend(times.seconds)
+    return {hook: fmean(some) for hook, some in sorted(seconds.items())}
+
+
 def table(comparisons: Sequence[Comparison], about: Mapping[str, str]) -> str:
     """
     Give the table, which is reST.

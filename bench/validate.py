@@ -23,7 +23,7 @@ from typing import Any
 
 import attrs
 
-from bench.comparing import Comparison, Overall, by_policy, table
+from bench.comparing import Comparison, Overall, by_policy, mean_hooks, table
 from bench.helpers import HERE
 from bench.playing import Measured, Played, measure, play
 from bench.processes import BenchError
@@ -174,7 +174,10 @@ def _document(
 def _about(document: dict[str, Any], found: Sequence[Comparison]) -> dict[str, str]:
     """Choose what the reader of the table wants to know."""
     machine, loads = document["machine"], sorted(each.load for each in found)
+    *engine, overhead = document["engine"].values()
     return {
+        "engine": f"{','.join(f'{value:g}' for value in engine)}, and {overhead:.3f} s besides",
+        "hooks": ", ".join(f"{hook} {mean:.3f} s" for hook, mean in mean_hooks(found).items()),
         "date": document["date"][:10],
         "processor": machine["processor"],
         "load average": f"{loads[0]:.1f} to {loads[-1]:.1f}",
