@@ -68,6 +68,31 @@ class BackendTests(DemoTests):
             answer["usage"], {"prompt_tokens": 7, "completion_tokens": 20, "total_tokens": 27}
         )
 
+    def test_prompt(self) -> None:
+        """An answer begins when its prompt has been read, in one piece or as a stream."""
+        self.put(Backend("tiny-llama", self.clock, load_secs=0, pace=Pace(8, 14)))
+        whole, streamed = self.chat(max_tokens=2), self.chat(max_tokens=2, stream=True)
+        self.pass_tokens(4)  # half a second, for seven tokens
+        self.assertEqual(streamed.status, 0)
+        self.pass_tokens(1)
+        self.assertEqual((len(streamed.events), whole.status), (1, 0))
+        self.pass_tokens(1)
+        self.assertEqual((streamed.events[-1], whole.status), ("[DONE]", 200))
+
+    def test_crowd(self) -> None:
+        """Two answers at once take longer than one alone, and a client that leaves makes room."""
+        pace = Pace(8, slowdown=1, most=2)
+        self.put(Backend("tiny-llama", self.clock, load_secs=0, pace=pace))
+        leaving, staying, queued = (self.chat(max_tokens=4) for _ in range(3))
+        self.pass_tokens(4)
+        leaving.leave()
+        self.pass_tokens(3)
+        self.assertEqual((staying.status, queued.status), (0, 0))
+        self.pass_tokens(1)
+        self.assertEqual((staying.status, queued.status), (200, 0))
+        self.pass_tokens(2)
+        self.assertEqual((queued.status, self.backend.in_flight), (200, 0))
+
     def test_default_length(self) -> None:
         """An answer whose length nobody set stops by itself after 48 tokens."""
         exchange = self.chat(max_tokens=None)
