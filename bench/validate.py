@@ -181,7 +181,6 @@ def _about(document: dict[str, Any], found: Sequence[Comparison]) -> dict[str, s
         "date": document["date"][:10],
         "processor": machine["processor"],
         "load average": f"{loads[0]:.1f} to {loads[-1]:.1f}",
-        "llmux": machine["llmux"],
         "Python": machine["Python"],
         "Twisted": machine["Twisted"],
     }
