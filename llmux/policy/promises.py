@@ -1,5 +1,5 @@
 """
-Whose turn it is, whatever else a policy thinks: who was promised so, and who has waited for so long.
+Whose turn it is, whatever else a policy thinks: who was promised so, and who has waited so long.
 
 The promise is that nobody waits for a model for longer than ``max_wait_secs`` says.
 """

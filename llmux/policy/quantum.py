@@ -22,8 +22,8 @@ class QuantumPolicy:
     Whoever waits longest for a model that is not awake gets it, as soon as those that have to go
     are idle, or have been awake for some times as long as the hooks of the switch take.
 
-    Whoever has a promise that is due (``max_wait_secs``) gets it at once, before all others; so does
-    who has waited for three tours: else those would pass for ever for whom a switch costs less.
+    Whoever has a promise that is due (``max_wait_secs``) gets it at once, before all others; so
+    does who has waited for three tours: else those would pass for ever whose switch costs less.
 
     :param switch_costs: how many times.
     :raises ValueError: if that is no number, or not more than 0.
