@@ -232,7 +232,7 @@ class PolicyConfig:
     :param options: what the policy is made with, as plain JSON values.
     """
 
-    name: str = "fifo"
+    name: str = "balanced"
     options: Mapping[str, object] = attrs.Factory(dict)
 
 

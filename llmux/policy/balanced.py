@@ -213,7 +213,7 @@ class BalancedPolicy:
             for name, victim in leap.contender.victims.items()
         )
         longer = sum(each.count for each in waiting) * (open_secs - leap.drain)
-        return longer <= sum(rates.values()) * open_secs * away / _CAUTION
+        return longer < sum(rates.values()) * open_secs * away / _CAUTION
 
     def _resting_since(self, contender: Contender) -> float:
         """Say since when those that have to go have nothing to do, if they have nothing."""

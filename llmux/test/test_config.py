@@ -95,7 +95,7 @@ class OldConfigTests(SynchronousTestCase):
             **same,  # type: ignore[arg-type]  # each of its own type
         )
         self.assertEqual(list(config.models.items()), [(opt.name, opt), (other.name, other)])
-        self.assertEqual((config.port, config.policy), (4000, PolicyConfig(name="fifo")))
+        self.assertEqual((config.port, config.policy), (4000, PolicyConfig(name="balanced")))
 
     def test_yaml(self) -> None:
         """A YAML file means what it meant; words such as true, no and 3.1 are text in it."""

@@ -7,7 +7,8 @@ from zope.interface.verify import verifyObject
 
 from llmux.config import PolicyConfig
 from llmux.policies import configured_policy
-from llmux.policy import POLICIES, FifoPolicy, ISwitchPolicyPlugin
+from llmux.policy import POLICIES, ISwitchPolicyPlugin
+from llmux.policy.balanced import BalancedPolicy
 from llmux.policy.plugins import UnknownPolicy, UnusablePolicy, make_policy, policy_names
 from llmux.policy.quantum import QuantumPolicy
 from llmux.simulate.policies import check_names
@@ -61,8 +62,8 @@ class BuiltInTests(SynchronousTestCase):
     def test_default(self) -> None:
         """A file that says nothing gets the policy of the documentation, without options."""
         config = load(MINIMAL)
-        self.assertEqual(config.policy, PolicyConfig(name="fifo", options={}))
-        self.assertIsInstance(configured_policy(config.policy), FifoPolicy)
+        self.assertEqual(config.policy, PolicyConfig(name="balanced", options={}))
+        self.assertIsInstance(configured_policy(config.policy), BalancedPolicy)
 
     def test_options(self) -> None:
         """A policy is made with the options that the file gives it."""

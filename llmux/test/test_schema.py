@@ -231,8 +231,8 @@ policy:
         """A policy that there is not is told which there are."""
         self.assert_complaint(
             MINIMAL + "policy: {name: fifi}",
-            "6: policy.name: this must be one of: fifo, quantum, balanced; did you mean fifo?"
-            " (it is 'fifi')",
+            "6: policy.name: no policy is called so; did you mean fifo?; there are: fifo, quantum,"
+            " balanced (it is 'fifi')",
         )
 
     def test_urls(self) -> None:
