@@ -32,9 +32,9 @@ CHARACTERS: Mapping[str, Mapping[str, object]] = {
     "b": {"drain_before_switch": False, "kill": "kill b"},
     "c": {"request_timeout_secs": TIMEOUT, "alive": "alive c", "settle_secs": 0.0},
     "d": {"freed": "freed d", "drain_timeout_secs": DRAIN, "alive_interval_secs": None},
-    "e": {},
+    "e": {"max_wait_secs": 5.0},
     "f": {"alive": "alive f", "kill": "kill f"},
-    "g": {"settle_secs": 0.0, "freed": "freed g"},
+    "g": {"settle_secs": 0.0, "freed": "freed g", "max_wait_secs": 40.0},
     "h": {"alive": "alive h", "min_active_secs": COOL},
 }
 """Models that differ in all that makes a difference; a configuration has some of them."""

@@ -139,6 +139,16 @@ class BalancedTests(SynchronousTestCase):
         if oldest in late and oldest is not None and context.phase is Phase.SETTLED:
             self.assertIsNotNone(policy.decide(context).target)
 
+    def test_promise(self) -> None:
+        """Whoever's promise is due is served before those who weigh more, and that is final."""
+        models = {
+            "a": awake(1),
+            "b": asleep(60.0, first=1, promise=50.0),
+            "c": asleep(*[50.0] * 40, first=2),
+        }
+        decision = self.settled(self.popular(), **models)
+        self.assertEqual((decision.target, decision.forced), ("b", True))
+
     @given(contexts())
     def test_drain(self, context: PolicyContext) -> None:
         """What was begun for somebody who waits still goes on, to somebody who waits."""
