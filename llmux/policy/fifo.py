@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from zope.interface import implementer
 
-from llmux.policy.contenders import counting, is_in_a_hurry
+from llmux.policy.contenders import counting, is_in_a_hurry, next_due
 from llmux.policy.contract import ISwitchPolicy, PolicyContext, PolicyDecision, WaitingView
 from llmux.states import State
 
@@ -37,7 +37,7 @@ class FifoPolicy:
             # what was begun for good reasons goes on
             if target == context.target or not self._is_preceded(target, asked, context):
                 return PolicyDecision(target=target)
-        return PolicyDecision()
+        return PolicyDecision(ask_at=next_due([], context))
 
     def _is_preceded(
         self, target: str, asked: Mapping[str, _Place], context: PolicyContext

@@ -6,7 +6,7 @@ import attrs
 from hypothesis import given
 from twisted.trial.unittest import SynchronousTestCase
 
-from llmux.policy import BATCH, INTERACTIVE, ModelView, PolicyContext
+from llmux.policy import BATCH, INTERACTIVE, POLICIES, ModelView, PolicyContext
 from llmux.policy.contenders import contenders, drain_secs, is_in_a_hurry, tour
 from llmux.policy.prices import Prices
 from llmux.states import SERVING, State
@@ -101,6 +101,13 @@ class BatchTests(SynchronousTestCase):
         holds = attrs.evolve(asleep(), state=State.UNKNOWN)
         models = {"a": awake(1), "b": asleep(1.0, kind=BATCH, evicts=("c",)), "c": holds}
         self.assertEqual(names(**models), ["b"])
+
+    def test_asked_again(self) -> None:
+        """Where they do not count yet, every policy is asked again when they do."""
+        models = {"a": awake(1), "b": asleep(100.0, kind=BATCH)}
+        for name, plugin in POLICIES.items():
+            decision = plugin.make({}).decide(shown(models))
+            self.assertEqual((decision.target, decision.ask_at), (None, NOW + 500.0), name)
 
     def test_long_enough(self) -> None:
         """After ten minutes they count like all others."""
