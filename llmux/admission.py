@@ -323,6 +323,7 @@ class Admission:
             model.settles_at = max(model.settles_at, now + model.config.settle_secs)
         if outcome is not Outcome.REFUSED:
             seconds = now - lease.granted_at
-            self._costs.served(lease.model, seconds)
+            if lease.revoked is None:  # else that says how long it was let, not how long it takes
+                self._costs.served(lease.model, seconds)
             self._policy.completed(lease.model, now, seconds)
         self._changed()

@@ -28,7 +28,7 @@ class SwitchCosts:
     :ivar wake: by model, how long its wake hook takes.
     :ivar pair: by (from, to), the hooks of a switch from one model to another; a cold start is kept
         apart as ``("idle", to)``.
-    :ivar lease: by model, how long a request is at its backend, however it ends.
+    :ivar lease: by model, how long a request is at its backend, however it ends, if it was not cut.
     :ivar cold: by model, how long its wake hook takes after it was stopped.
     """
 
