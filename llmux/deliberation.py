@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import attrs
 
@@ -136,14 +137,19 @@ class Deliberation:
 
     def _in_vain(self, name: str) -> SwitchError:
         """Make the error for those who would take any of several models and get none."""
-        pinned, members = self._outlook.staying(), self._admission.shared[name].members
-        if pinned and not any(map(self._outlook.can_ever_wake, members)):
-            return NoRoom(name, pinned)
+        members = self._admission.shared[name].members
+        if not any(map(self._outlook.can_ever_wake, members)):
+            return NoRoom(name, self._outlook.what_stays())
         return self._unavailable(name)
 
     def _refuse_hopeless(self) -> None:
-        """Tell those who wait in vain: what they want does not fit beside what is pinned."""
-        pinned = self._outlook.staying()
-        for model in tuple(self._models.values()) if pinned else ():
+        """
+        Tell those who wait in vain: what they want does not fit beside what stays.
+
+        That is what is pinned; and what was put to sleep by another configuration, if it keeps more
+        than it would now and nothing can stop it.
+        """
+        for model in tuple(self._models.values()):
             if self.is_waited_for(model) and not self._outlook.can_ever_wake(model):
-                self._admission.refuse(model, lambda name=model.name: NoRoom(name, pinned))  # type: ignore[misc]  # mypy#15459
+                stays = self._outlook.what_stays()
+                self._admission.refuse(model, partial(NoRoom, model.name, stays))

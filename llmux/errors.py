@@ -10,7 +10,6 @@ the output of a hook.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
 
 import attrs
 
@@ -172,14 +171,12 @@ class ModelUnavailable(SwitchError):
 
 
 class NoRoom(ModelUnavailable):
-    """The model does not fit beside what an operator wants to stay."""
+    """The model does not fit beside what stays whoever waits."""
 
     code = "no_room"
 
-    def __init__(self, model: str, pinned: Sequence[str]) -> None:
-        super().__init__(
-            f"Model {_shortened(model)} does not fit beside what is pinned: {', '.join(pinned)}"
-        )
+    def __init__(self, model: str, staying: str) -> None:
+        super().__init__(f"Model {_shortened(model)} does not fit beside what is {staying}")
 
 
 class ShuttingDown(SwitchError):

@@ -163,12 +163,16 @@ class Outlook:
 
     def no_room(self, what: str) -> str:
         """Say in words for people why there can be no room for something."""
-        sleepers = [m.name for m in self._models.values() if not m.stays and taken(_lasting(m))]
-        found = {"pinned:": self.staying(), "asleep, and without a stop hook:": sleepers}
-        stays = [f"{how} {', '.join(names)}" for how, names in found.items() if names]
+        stays = self.what_stays()
         if not stays:
             return f"there is no room for {what}: there is less than it takes"
-        return f"there is no room for {what} beside what is {'; '.join(stays)}"
+        return f"there is no room for {what} beside what is {stays}"
+
+    def what_stays(self) -> str:
+        """Say in words for people what takes room whoever waits; nothing if nothing does."""
+        sleepers = [m.name for m in self._models.values() if not m.stays and taken(_lasting(m))]
+        found = {"pinned:": self.staying(), "asleep, and without a stop hook:": sleepers}
+        return "; ".join(f"{how} {', '.join(names)}" for how, names in found.items() if names)
 
     def suffices(self, switch: UnderWay) -> bool:
         """Tell whether there is room still for what a switch makes room for."""

@@ -179,7 +179,7 @@ class Besieged(Bench):
             )
             for name, needs in zip(siege.names, siege.needs, strict=True)
         ]
-        super().__init__(models, POLICIES[siege.policy](), resources=siege.resources)
+        super().__init__(models, POLICIES[siege.policy].make({}), resources=siege.resources)
         self.waits: dict[int, tuple[float, str]] = {}
         self.longest = dict.fromkeys(CLASSES, 0.0)
         self.most = 0
