@@ -294,6 +294,7 @@ class Conductor:
         switch.target.comes_no_more()
         switch.target, switch.placement = target, plan.placement
         target.comes()
+        self._keep_open(switch, decision.admit)  # a last word is not asked for it again
         self._report.started(switch)
         self._changed = True
 

@@ -125,12 +125,13 @@ class BalancedPolicy:
         target = next((each for each in waiting if each.name == context.target), None)
         if target is None:
             return self._settled(waiting, context)
-        if context.phase is Phase.DRAINING:
-            admit = _is_worth_admitting(target, waiting, context)
-            return PolicyDecision(target=target.name, admit=admit)
         late = whose_turn(waiting, context)
         if late is not None:
             return self._go(_Leap.to(late, Prices(context.costs)), context, forced=True)
+        if context.phase is Phase.DRAINING:
+            admit = _is_worth_admitting(target, waiting, context)
+            ask_at = next_turn(waiting, context)
+            return PolicyDecision(target=target.name, admit=admit, ask_at=ask_at)
         leaps = [_Leap.to(each, Prices(context.costs)) for each in waiting]
         return self._go(max(leaps, key=lambda leap: leap.index), context)
 

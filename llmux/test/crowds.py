@@ -87,6 +87,8 @@ class Siege:
     :param cool_down: see ``min_active_secs``.
     :param drain_timeout: see ``drain_timeout_secs``.
     :param crowds: who comes.
+    :param promise: see ``max_wait_secs``.
+    :param promised: the models for which that is promised.
     """
 
     policy: str
@@ -100,6 +102,8 @@ class Siege:
     cool_down: float
     drain_timeout: float | None
     crowds: Sequence[Crowd]
+    promise: float = 1.0
+    promised: str = ""
 
     def worst(self, leases: int) -> Worst:
         """Say what the worst is that can happen, with so many requests in flight at one model."""
@@ -141,6 +145,8 @@ def make_siege(choices: Choices, policies: Sequence[str] = tuple(POLICIES)) -> S
         cool_down=choices.choice((0.0, 0.0, 4.0)),
         drain_timeout=drain_timeout,
         crowds=crowds,
+        promise=choices.choice((0.1, 10.0, 100.0)),
+        promised=choices.choice(("", "", names, names[:-1])),
     )
 
 
@@ -176,6 +182,7 @@ class Besieged(Bench):
                 drain_timeout_secs=siege.drain_timeout,
                 settle_secs=0.0,
                 max_waiting=10**6,
+                max_wait_secs=siege.promise if name in siege.promised else None,
             )
             for name, needs in zip(siege.names, siege.needs, strict=True)
         ]
@@ -267,7 +274,7 @@ class Besieged(Bench):
         siege = self.siege
         worst = siege.worst(4)
         kinds = {crowd.urgency.kind for crowd in siege.crowds}
-        length = 1.25 * max(worst.longest_wait(siege.policy, kind) for kind in kinds)
+        length = 2 * max(worst.longest_wait(siege.policy, kind) for kind in kinds)
         end = self.clock.seconds() + min(_LONGEST, length)
         while self.clock.seconds() < end and self.requests < _MOST:
             if not self.clock.run_next():
@@ -282,6 +289,7 @@ class Besieged(Bench):
         :returns: the longest wait, as a part of what is allowed.
         :raises AssertionError: if somebody has.
         """
+        assert not self.switcher.policy.failures, "the policy failed; the log says how"
         worst = self.siege.worst(self.most)
         part = 0.0
         for kind, waited in self.longest.items():

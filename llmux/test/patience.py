@@ -5,9 +5,8 @@ from __future__ import annotations
 import attrs
 
 from llmux.backoff import LONGEST
-from llmux.policy.contenders import TOURS
 from llmux.policy.prices import UNLEARNT
-from llmux.policy.quantum import SWITCH_COSTS
+from llmux.policy.promises import TOURS
 from llmux.urgency import BATCH, BATCH_SECS
 
 
@@ -70,10 +69,10 @@ class Worst:
         :param policy: who decides: one of :data:`llmux.policy.POLICIES`.
         :param kind: the request's class.
         """
+        longest = self.turns * self.turn
+        if kind == BATCH:
+            longest += BATCH_SECS
         if policy == "fifo":
-            return self.turns * self.turn
-        lets_pass = BATCH_SECS if kind == BATCH else 0.0
-        if policy == "quantum":
-            quantum = SWITCH_COSTS * max(UNLEARNT, self.hooks)
-            return lets_pass + self.turns * (quantum + self.turn)
-        return lets_pass + TOURS * self.tour + self.turns * self.turn
+            return longest
+        tours = TOURS if self.one_slot else 2 * TOURS  # those that a drain under way stays open for
+        return longest + tours * self.tour

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 
 import attrs
 from hypothesis import HealthCheck, given, settings
@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from llmux.budget import ONE_SLOT
-from llmux.policy import ModelView, balanced, contenders, fifo, quantum
-from llmux.policy.contenders import Contender
+from llmux.conductor import Conductor
+from llmux.policy import WaitingView, balanced, contenders, fifo, quantum
+from llmux.switching import Switch
 from llmux.test.crowds import ENDLESS, Crowd, Siege, make_siege, stand
 from llmux.test.fakes import model_config
 from llmux.test.switching import Bench
@@ -85,14 +86,17 @@ class MendedTests(SynchronousTestCase):
         self.assertEqual(bench.costs.lease, {})
 
 
-def _newest(model: ModelView) -> tuple[int, int] | None:
-    """Give the place of a model as if its newest request had come first of all."""
-    places = ((-each.first, each.rank) for each in model.waiting.values() if each.count)
+def _newest(waiting: Mapping[str, WaitingView]) -> tuple[int, int] | None:
+    """Give the place of a model's first request as if whoever is newer came first."""
+    places = ((-each.first, each.rank) for each in waiting.values() if each.count)
     return min(places, default=None)
 
 
-def _last(waiting: list[Contender]) -> Contender:
-    return max(waiting, key=lambda each: each.since)
+def _only_open(conductor: Conductor, switch: Switch, admit: bool) -> None:
+    """Open those that are being drained, and never close them again."""
+    for victim in switch.victims:
+        victim.kept_open = victim.kept_open or admit
+    conductor._changed = conductor._changed or admit
 
 
 def _nobody(*_: object) -> None:
@@ -101,6 +105,15 @@ def _nobody(*_: object) -> None:
 
 _STEADY = Crowd("b", _CALM)
 _BATCH = Crowd("b", Urgency(BATCH))
+_DRAINED = a_siege(
+    "balanced",
+    *(Crowd(name, _CALM, gap=0.5) for name in "abcd"),
+    Crowd("e", _CALM),
+    names="abcde",
+    needs=[(ONE_SLOT,)] * 5,
+    hooks=[1.0],
+    answers=[0.5] * 7 + [4.0],
+)
 
 FAULTS: dict[str, tuple[Siege, object, str, object]] = {
     "the newest goes first": (
@@ -118,23 +131,24 @@ FAULTS: dict[str, tuple[Siege, object, str, object]] = {
         "overdue",
         _nobody,
     ),
-    "the last one is overdue": (
-        a_siege("balanced", _BUSY, _STEADY, Crowd("c", _CALM, gap=5.0)),
-        contenders,
-        "_first",
-        _last,
-    ),
+    "a drain that was open stays so": (_DRAINED, Conductor, "_keep_open", _only_open),
     "batch requests have no bound under balanced": (
         a_siege("balanced", attrs.evolve(_BUSY, gap=0.9), _BATCH),
         contenders,
         "BATCH_SECS",
-        math.inf,
+        1e6,
+    ),
+    "batch requests have no bound under fifo": (
+        a_siege("fifo", attrs.evolve(_BUSY, gap=0.9), _BATCH),
+        contenders,
+        "BATCH_SECS",
+        1e6,
     ),
     "batch requests have no bound under quantum": (
         a_siege("quantum", attrs.evolve(_BUSY, gap=0.9), _BATCH),
         contenders,
         "BATCH_SECS",
-        math.inf,
+        1e6,
     ),
 }
 """What is noticed, by which siege; whose it is, its name, the fault."""
