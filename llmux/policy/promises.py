@@ -39,14 +39,18 @@ def leave_by(
 
 def whose_turn(waiting: list[Contender], context: PolicyContext) -> Contender | None:
     """
-    Give whom a promise says that it is their turn, or else who has waited for too many tours.
+    Give who has waited for too many tours, or else whom a promise says that it is their turn.
+
+    In that order: those to whom something was promised could else take turns for ever, where that
+    cannot be kept.
 
     :param waiting: all contenders.
     """
+    late = overdue(waiting, context)
+    if late is not None:
+        return late
     promised = [(at, each) for at, each in _promised(waiting, context) if at <= context.now]
-    if promised:
-        return min(promised, key=lambda pair: pair[0])[1]
-    return overdue(waiting, context)
+    return min(promised, key=lambda pair: pair[0])[1] if promised else None
 
 
 def next_turn(waiting: list[Contender], context: PolicyContext) -> float | None:
