@@ -5,8 +5,8 @@ from __future__ import annotations
 import attrs
 
 from llmux.backoff import LONGEST
+from llmux.policy.contenders import TOURS
 from llmux.policy.prices import UNLEARNT
-from llmux.policy.promises import TOURS
 from llmux.urgency import BATCH, BATCH_SECS
 
 

@@ -122,13 +122,13 @@ FAULTS: dict[str, tuple[Siege, object, str, object]] = {
         "_first",
         _newest,
     ),
-    "balanced has no guard": (a_siege("balanced", _BUSY, _STEADY), balanced, "overdue", _nobody),
+    "balanced has no guard": (a_siege("balanced", _BUSY, _STEADY), balanced, "whose_turn", _nobody),
     "quantum has no guard": (
         a_siege(
             "quantum", _BUSY, Crowd("b", _CALM, gap=0.3), Crowd("c", _CALM), hooks=[0.1, 0.1, 5.0]
         ),
         quantum,
-        "overdue",
+        "whose_turn",
         _nobody,
     ),
     "a drain that was open stays so": (_DRAINED, Conductor, "_keep_open", _only_open),
