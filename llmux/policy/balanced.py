@@ -31,6 +31,7 @@ from llmux.policy.contract import ISwitchPolicy, Phase, PolicyContext, PolicyDec
 from llmux.policy.departures import Departures
 from llmux.policy.prices import Prices
 from llmux.policy.promises import next_turn, whose_turn
+from llmux.policy.tours import ShortestTours
 from llmux.states import State
 
 _SOONEST = 0.25
@@ -113,13 +114,14 @@ class BalancedPolicy:
     def __init__(self) -> None:
         self._rates = ArrivalRates()
         self._departures = Departures()
+        self._tours = ShortestTours()
         self._finished: dict[str, float] = {}
 
     def decide(self, context: PolicyContext) -> PolicyDecision:
         """Stay, go, or go on."""
         self._rates.look(context)
         self._departures.settle(context.now)
-        waiting = contenders(context)
+        waiting = self._tours.bound(contenders(context), context)
         if context.phase is Phase.SETTLED:
             return self._settled(waiting, context)
         target = next((each for each in waiting if each.name == context.target), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import attrs
@@ -25,6 +26,7 @@ class Contender:
     :param views: the requests that count, by class.
     :param victims: by name, the models that serve and would have to go for it.
     :param now: the context's time, in seconds.
+    :param longest_tour: how long a tour is taken to be at most, in seconds; see :func:`tour`.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Contender:
     views: Mapping[str, WaitingView]
     victims: Mapping[str, ModelView]
     now: float
+    longest_tour: float = math.inf
 
     @property
     def place(self) -> tuple[int, int]:
@@ -130,13 +133,14 @@ def tour(contender: Contender, others: Iterable[Contender], context: PolicyConte
 
     :param others: all contenders.
     :returns: seconds: the drain for this one, each switch with an answer after it, and the way back
-        to those that have to go for this one.
+        to those that have to go for this one; but no more than its ``longest_tour``.
     """
     prices = Prices(context.costs)
     seconds = drain_secs(contender, prices)
     for each in others:
         seconds += prices.switch(each.victims, each.name) + prices.answer(each.name)
-    return seconds + sum(prices.switch((contender.name,), name) for name in contender.victims)
+    seconds += sum(prices.switch((contender.name,), name) for name in contender.victims)
+    return min(seconds, contender.longest_tour)
 
 
 def overdue(waiting: Iterable[Contender], context: PolicyContext) -> Contender | None:
