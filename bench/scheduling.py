@@ -22,6 +22,7 @@ from statistics import mean, stdev
 
 import attrs
 
+from llmux.simulate import clairvoyant
 from llmux.simulate.hooks import HookCosts
 from llmux.simulate.replay import Setup, config_of, simulate
 from llmux.simulate.results import Summary, summarize
@@ -109,7 +110,7 @@ def run_all(jobs: Sequence[Job]) -> Outcomes:
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for job, outcome in zip(jobs, pool.map(run, jobs, chunksize=4), strict=True):
             outcomes[job.trace, job.cost, job.policy].append(outcome)
-    return outcomes
+    return dict(outcomes)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -143,8 +144,10 @@ def azure_table(outcomes: Outcomes, costs: Sequence[float], policies: Sequence[s
     """Write what came of the real trace, with intervals."""
     rows = [["cost", "policy", "mean", "p95", "max", "switches"]]
     for cost in costs:
-        for policy in policies:
-            runs = outcomes[AZURE, cost, policy]
+        for policy in (*policies, clairvoyant.NAME):
+            runs = outcomes.get((AZURE, cost, policy))
+            if runs is None:
+                continue
             cells = []
             for what in ("mean", "p95", "longest", "switches"):
                 middle, off = interval([getattr(each, what) for each in runs])
@@ -251,7 +254,7 @@ def main(words: list[str]) -> int:
         Job(trace, cost, policy, seed)
         for trace in options.trace
         for cost in options.cost
-        for policy in policies
+        for policy in (*policies, *([clairvoyant.NAME] if trace == AZURE and options.limit else []))
         for seed in range(options.seeds)
     ]
     began = time.monotonic()
@@ -281,6 +284,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cost", type=float, nargs="+", default=COSTS, help="seconds of a switch")
     parser.add_argument("--policy", nargs="+", default=POLICIES)
     parser.add_argument("--trace", nargs="+", default=TRACES, choices=TRACES)
+    parser.add_argument("--limit", action="store_true", help="try clairvoyance, too: minutes more")
     parser.add_argument("--json", type=Path, help="a file for all figures")
     parser.add_argument("--rst", type=Path, help="a directory for the tables")
     parser.add_argument("--pictures", type=Path, help="a directory for pictures; needs matplotlib")

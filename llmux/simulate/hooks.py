@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from llmux.costs import SwitchCosts
 from llmux.errors import LLMuxError
-from llmux.hooks.contract import Hook, HookCall, HookResult, IHookRunner, Leftover
+from llmux.hooks.contract import Hook, HookCall, HookResult, IHookRunner, Leftover, Reason
 
 JITTER = 0.1
 """The standard deviation of the logarithm of what a hook takes."""
@@ -81,6 +81,13 @@ class HookCosts:
         if seconds is None:
             seconds = self.measured.pair.get(pair, self.switch) * share
         return max(_LEAST, seconds)
+
+    def between(self, source: str, target: str) -> float:
+        """Say how long the hooks of a switch from one model to another take without chance."""
+        return sum(
+            self.of(HookCall(model, hook, source, target, Reason.REQUEST))
+            for model, hook in ((source, Hook.SLEEP), (target, Hook.WAKE))
+        )
 
 
 @implementer(IHookRunner)

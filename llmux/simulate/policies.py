@@ -8,11 +8,13 @@ from llmux.policy import POLICIES, ISwitchPolicy
 from llmux.policy.plugins import UnknownPolicy, find_plugin
 from llmux.policy.plugins import make_policy as make_real_policy
 from llmux.settings import PolicyConfig
-from llmux.simulate import fifo240
+from llmux.simulate import clairvoyant, fifo240
+
+_SIMULATED = (fifo240.NAME, clairvoyant.NAME)
 
 
 def names() -> tuple[str, ...]:
-    """Name llmux's own policies, those of simulations alone last."""
+    """Name those that any trace can be tried with: llmux's own, and that of llmux 2.4.0."""
     return (*POLICIES, fifo240.NAME)
 
 
@@ -23,7 +25,7 @@ def check_names(wanted: Sequence[str]) -> tuple[str, ...]:
     :raises UnknownPolicy: else.
     """
     for name in wanted:
-        if name != fifo240.NAME:
+        if name not in _SIMULATED:
             _known(name)
     return tuple(wanted)
 
@@ -47,4 +49,4 @@ def _known(name: str) -> None:
     try:
         find_plugin(name)
     except UnknownPolicy as error:
-        raise UnknownPolicy(name, (*error.known, fifo240.NAME)) from None
+        raise UnknownPolicy(name, (*error.known, *_SIMULATED)) from None

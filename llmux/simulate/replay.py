@@ -24,7 +24,8 @@ from llmux.journal import Memory
 from llmux.lease import Lease, Outcome
 from llmux.metrics import Metrics
 from llmux.names import Names
-from llmux.simulate import fifo240
+from llmux.policy import ISwitchPolicy
+from llmux.simulate import clairvoyant, fifo240
 from llmux.simulate.engine import Engine, EngineFigures, Work
 from llmux.simulate.hooks import HookCosts, SimulatedHooks
 from llmux.simulate.policies import make_policy
@@ -82,7 +83,7 @@ def simulate(setup: Setup, trace: Trace, policy: str, seed: int = 0) -> Run:
     :raises SimulationError: if the configuration does not know a model of the trace, if there are
         requests that would wait for ever, or if the policy fails, which in production is forgiven.
     """
-    if policy == fifo240.NAME:
+    if policy in (fifo240.NAME, clairvoyant.NAME):
         setup = attrs.evolve(setup, config=_with_one_slot(setup.config))
     return _Replay(setup, trace, policy, seed).run()
 
@@ -102,7 +103,7 @@ class _Replay:
         self._switcher = Switcher(
             models=config.models,
             hooks=SimulatedHooks(clock, setup.costs, seed, stops=stops),
-            policy=make_policy(policy, config.policy),
+            policy=self._make_policy(setup, trace),
             clock=clock,
             budget=Budget.of(config.resources),
             metrics=Metrics((*config.models, *config.first_awake)),
@@ -124,6 +125,14 @@ class _Replay:
                 self._following[row.session].append(row)
             else:
                 self._comes(row, row.arrived_at)
+
+    def _make_policy(self, setup: Setup, trace: Trace) -> ISwitchPolicy:
+        if self._policy != clairvoyant.NAME:
+            return make_policy(self._policy, setup.config.policy)
+        known = [attrs.evolve(row, model=self._resolved[row.model]) for row in trace]
+        return clairvoyant.ClairvoyantPolicy(
+            tuple(known), lambda model: setup.engines.get(model, setup.engine), setup.costs.between
+        )
 
     def run(self) -> Run:
         """Let the time pass until the last request has ended."""
