@@ -446,6 +446,23 @@ class PinTests(SynchronousTestCase):
         self.bench.request("b")
         self.assertEqual(self.bench.hooks.names()[-1], "sleep a")
 
+    def test_sleeper_of_another_configuration(self) -> None:
+        """Nobody waits for what does not fit beside what a sleeper keeps that nobody can stop."""
+        models = [takes("a", {"gpu0": 20.0}, asleep_needs={"ram": 8.0}), takes("b", {"ram": 10.0})]
+        bench = Bench(models, resources={"gpu0": 24.0, "ram": 16.0})
+        bench.wake("a").finish()
+        bench.switcher.order(Kind.SLEEP, "a")
+        bench.exit()
+        changed = takes("a", {"gpu0": 20.0})  # it would keep nothing if it went to sleep now
+        bench.switcher.reconfigure({"a": changed, "b": models[1]})
+        error = bench.request("b").error
+        self.assertIsInstance(error, NoRoom)
+        self.assertIn("asleep, and without a stop hook: a", str(error))
+        bench.wake("a").finish()
+        bench.switcher.order(Kind.SLEEP, "a")
+        bench.exit()
+        self.assertIsNone(bench.request("b").error)
+
     def test_any_of_several(self) -> None:
         """Who would take any of several models hears the same if none fits beside pinned ones."""
         bench = Bench(
