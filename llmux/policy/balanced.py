@@ -12,9 +12,10 @@ much as four that wait for half a minute.  A model is left for another one when
 Whatever these say, whoever has waited for three tours is served next.  A tour is the time that it
 takes to serve everybody once who is waited for, and to be back.
 
-That this is an economic order quantity, where a busy period grows like e to the power of what is
-in flight, and why serving until a queue is empty starves: Hofri and Ross 1987 (polling with
-switch-over times), Duenyas and Van Oyen 1995 (index rules), Vlasiou and Yechiali 2007 (M/G/inf).
+Where this comes from: polling with switch-over times (Hofri and Ross 1987), index rules for it
+(Duenyas and Van Oyen 1995), and servers that answer many at once (Vlasiou and Yechiali 2007).  With
+these a busy period grows like e to the power of how many are in flight; to serve until a queue is
+empty would have the others starve.
 """
 
 from __future__ import annotations
@@ -36,7 +37,6 @@ from llmux.states import State
 
 _SOONEST = 0.25
 """Seconds after which it is asked again at the earliest, where nothing happens before."""
-
 
 _CAUTION = 1.5
 """By how much what staying saves has to be more than what it costs."""
