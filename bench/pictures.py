@@ -14,7 +14,7 @@ matplotlib.use("svg")
 from matplotlib import pyplot  # after it knows what to draw with
 
 _COLOURS = ("#999999", "#56b4e9", "#e69f00", "#0072b2", "#009e73", "#cc79a7")  # Okabe and Ito's
-_WHAT = {"mean": "mean", "p95": "95 % are below", "longest": "longest"}
+_WHAT = {"mean": "mean", "p95": "p95", "longest": "longest"}
 
 
 def draw(
@@ -79,6 +79,7 @@ def _draw_ratios(
                 field.plot(parts, range(len(traces)), "o", color=_COLOURS[number], label=policy)
         field.axvline(1, color=_COLOURS[0], linewidth=1)
         field.set_xlim(0, max(1.25, field.get_xlim()[1]))
+        field.set_xticks((0, 0.5, 1))
         field.set_yticks(range(len(traces)), traces)
         field.set_title(f"{cost:g} s a switch")
         field.set_xlabel("mean wait, llmux 2.4.0 = 1")
