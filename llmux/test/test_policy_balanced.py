@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from llmux.policy import POLICIES, ISwitchPolicy, ModelView, Phase, PolicyContext
+from llmux.policy import (
+    BATCH,
+    POLICIES,
+    ISwitchPolicy,
+    ModelView,
+    Phase,
+    PolicyContext,
+    PolicyDecision,
+)
 from llmux.policy.balanced import BalancedPolicy
 from llmux.policy.contenders import contenders, tour
 from llmux.test.views import NOW, asleep, awake, contexts, shown
@@ -155,3 +164,102 @@ class BalancedTests(SynchronousTestCase):
         decision = BalancedPolicy().decide(context)
         if decision.target is not None:
             self.assertIn(decision.target, [each.name for each in contenders(context)])
+
+
+def draining(target: str, **models: ModelView) -> PolicyDecision:
+    """Ask one during a drain."""
+    return BalancedPolicy().decide(shown(models, Phase.DRAINING, target))
+
+
+class StayTests(SynchronousTestCase):
+    """Whether, and for how long, a model is kept that answers or has just answered."""
+
+    def asked(self, rate: float) -> BalancedPolicy:
+        """Make one that has seen so many requests a second for a model, until now."""
+        policy = BalancedPolicy()
+        for number in range(20):
+            policy.arrived("a", NOW - (19 - number) / rate)
+        return policy
+
+    def settled(self, policy: BalancedPolicy, **models: ModelView) -> PolicyDecision:
+        """Ask one; a switch takes 10 seconds and an answer 2."""
+        return policy.decide(shown(models))
+
+    def test_nearly_idle(self) -> None:
+        """A model is not left in the midst of its last answer, unless many wait for that."""
+        for count, expected in ((1, None), (40, "b")):
+            models = {"a": awake(1), "b": asleep(*[20.0] * count)}
+            decision = self.settled(self.asked(0.1), **models)
+            self.assertEqual(decision.target, expected, count)
+
+    def test_next(self) -> None:
+        """Meanwhile that model is named as next for which most is waited."""
+        models = {"a": awake(1), "b": asleep(21.0, first=1), "c": asleep(20.0, 20.0, first=2)}
+        decision = self.settled(self.asked(0.1), **models)
+        self.assertEqual((decision.target, decision.prepare), (None, "c"))
+
+    def test_whom(self) -> None:
+        """Of several models that one is woken for which most is waited."""
+        models = {"a": awake(), "b": asleep(21.0, first=1), "c": asleep(20.0, 20.0, first=2)}
+        self.assertEqual(self.settled(BalancedPolicy(), **models).target, "c")
+        context = shown(models, Phase.COMMITTING, "b")
+        self.assertEqual(BalancedPolicy().decide(context).target, "c", "at the last moment, too")
+
+    def test_nobody_came(self) -> None:
+        """It is not kept for those who did not come when it was left before."""
+        policy, models = self.asked(10.0), {"a": awake(since=0.0), "b": asleep(0.0)}
+        self.assertIsNone(self.settled(policy, **models).target)
+        policy.learn({**policy.as_json(), "departures": [["a", True, 100.0, 0.0]]})
+        self.assertEqual(self.settled(policy, **models).target, "b")
+
+    def test_who_came(self) -> None:
+        """How many came while a model was away is learnt."""
+        learnt: list[float] = []
+        for count in (0, 3):
+            policy = self.asked(0.1)
+            self.assertEqual(self.settled(policy, a=awake(), b=asleep(90.0)).target, "b")
+            for number in range(count):
+                policy.arrived("a", NOW + number)
+            policy.decide(attrs.evolve(shown({"a": asleep(), "b": awake()}), now=NOW + 100))
+            memory: Any = policy.as_json()
+            ((model, idle, _, suffered),) = memory["departures"]
+            self.assertEqual((model, idle), ("a", True))
+            learnt.append(suffered)
+        self.assertEqual(learnt, [0.0, 22.0**2 + 21.0**2 + 20.0**2])  # of two switches, an answer
+
+    def test_batch_stays(self) -> None:
+        """What serves only batch requests stays for three switches' costs, and is left then."""
+        for since, expected in ((20.0, None), (30.0, "b")):
+            models = {"a": awake(1, since=since, batch=1), "b": asleep(5.0)}
+            decision = self.settled(self.asked(10.0), **models)
+            self.assertEqual(decision.target, expected, since)
+            if expected is None:
+                self.assertEqual(decision.ask_at, NOW + 10.0)
+
+    def test_batch_beside_nobody(self) -> None:
+        """Batch requests have an idle model leave at once, however many ask for it at times."""
+        policy, models = self.asked(10.0), {"a": awake(since=0.0)}
+        self.assertIsNone(self.settled(policy, **models, b=asleep(0.0)).target)
+        self.assertEqual(self.settled(policy, **models, b=asleep(0.0, kind=BATCH)).target, "b")
+
+
+class OpenDrainTests(SynchronousTestCase):
+    """Whether a model that is being drained stays open to new requests."""
+
+    def test_few_wait(self) -> None:
+        """It does while one answer more makes few wait for hardly any longer."""
+        self.assertTrue(draining("b", a=awake(3), b=asleep(1.0)).admit)
+
+    def test_many_wait(self) -> None:
+        """It does not where that would make many wait for longer."""
+        self.assertFalse(draining("b", a=awake(3), b=asleep(*[1.0] * 60)).admit)
+
+    def test_batch(self) -> None:
+        """What serves only batch requests takes no more while anybody interactive waits."""
+        self.assertFalse(draining("b", a=awake(3, batch=3), b=asleep(1.0)).admit)
+        self.assertTrue(draining("b", a=awake(3, batch=3), b=asleep(1.0, kind=BATCH)).admit)
+
+    def test_overdue(self) -> None:
+        """When it is somebody's turn it is closed, and that is final."""
+        decision = draining("b", a=awake(3), b=asleep(2000.0))
+        self.assertEqual((decision.target, decision.admit, decision.forced), ("b", False, True))

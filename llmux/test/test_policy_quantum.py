@@ -107,6 +107,15 @@ class PromiseTests(SynchronousTestCase):
         }
         self.assertEqual(decide(**models).target, "c")
 
+    def test_first_due(self) -> None:
+        """Of several promises that are due, the one goes first that was due first."""
+        models = {
+            "a": awake(1, since=1.0),
+            "b": asleep(90.0, first=1, promise=100.0),
+            "c": asleep(80.0, first=2, promise=70.0),
+        }
+        self.assertEqual(decide(**models).target, "c")
+
     def test_nobody_is_promised_anything(self) -> None:
         """Without the setting, and for batch requests, there is no promise."""
         for model in (asleep(5.0), asleep(700.0, kind=BATCH, promise=1.0)):
