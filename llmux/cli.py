@@ -193,7 +193,7 @@ def _add_simulate(simulating: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     simulating.add_argument(
         "--policy", type=_words, action="extend", default=[], metavar="NAME[,...]",
-        help="which policies; default: all that there are",
+        help="which policies; default: llmux's own, and fifo-2.4.0",
     )  # fmt: skip
     simulating.add_argument(
         "--cost", type=_switch_secs, metavar="SECS",

@@ -49,7 +49,7 @@ class Command:
     :param trace: the file with the requests.
     :param config: the file with the models; ``None``: those that the trace names, one awake at a
         time.
-    :param policies: their names; none: all that there are.
+    :param policies: their names; none: llmux's own, and that of llmux 2.4.0.
     :param cost: what a switch takes, in seconds, where nothing was measured.
     :param costs: the file with what was measured, if there is one.
     :param engines: what is said of the engines, each perhaps with a model's name before it.
