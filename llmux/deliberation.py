@@ -75,7 +75,7 @@ class Deliberation:
             decision = self._policy.decide(context)
             if decision.ask_at is not None:
                 proposal.later(decision.ask_at)
-            if proposal.expected is None:  # whoever has to wait for his turn is the first of all
+            if proposal.expected is None:  # whoever has to wait for their turn is the first of all
                 proposal.expected = decision.target or decision.prepare
             target = self._models.get(decision.target or "")
             if target is None or target.name in passed or not self.is_waited_for(target):

@@ -91,9 +91,9 @@ class Timeline:
         """
         Give all of it as plain JSON values; what has done nothing for so long is left out.
 
-        :returns: ``kept_secs``, how far it goes back at most; ``lanes``, by name: ``states`` and
-            ``waiting``, each a list from the oldest to the newest, of which each lasts until the
-            next begins, and the last until now.
+        :returns: ``kept_secs``, how far it goes back at most; ``lanes``, a list of which each has a
+            ``name``, ``states`` and ``waiting``.  These are lists from the oldest to the newest, of
+            which each lasts until the next begins, and the last until now.
         """
         now = self._clock.seconds()
         for name in [name for name, lane in self._lanes.items() if lane.is_over(now - KEPT)]:

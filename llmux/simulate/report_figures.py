@@ -32,7 +32,7 @@ def waiting(served: Iterable[Served], ended: float, points: int = _POINTS) -> di
     :param served: the requests.
     :param ended: until when, in seconds since the trace's begin.
     :param points: into how many equal slices the time is cut.
-    :return: for each model the most that waited at once in each slice.
+    :returns: for each model the most that waited at once in each slice.
     """
     steps: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for each in served:

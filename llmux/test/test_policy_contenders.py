@@ -90,7 +90,7 @@ class BatchTests(SynchronousTestCase):
         self.assertEqual(names(a=awake(), c=awake(1), **models), [])
 
     def test_somebody_waits(self) -> None:
-        """Nor while anybody interactive waits: his model comes first."""
+        """Nor while anybody interactive waits: their model comes first."""
         models = {"b": asleep(9.0, kind=BATCH, first=1), "c": asleep(1.0, first=2)}
         self.assertEqual(names(a=awake(), **models), ["c"])
 
