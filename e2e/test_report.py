@@ -12,12 +12,13 @@ from e2e.program import wait_until
 from llmux.simulate.report import write_report
 from llmux.simulate.run import Run, Served, Span
 from llmux.states import State
+from llmux.urgency import INTERACTIVE
 
 pytest.importorskip("plotly")
 
 RUN = Run(
     "fifo",
-    (Served("a", "default", 0.0, 2.0, 3.0, 4.0), Served("b", "default", 1.0, 6.0, 7.0, 8.0)),
+    (Served("a", INTERACTIVE, 0.0, 2.0, 3.0, 4.0), Served("b", INTERACTIVE, 1.0, 6.0, 7.0, 8.0)),
     (Span("a", State.AWAKE, 2.0, 4.0), Span("b", State.WAKING, 4.0, 6.0)),
     8.0,
     0,
