@@ -24,7 +24,10 @@ _READING = """
 <p>Each policy was given the same requests. A wait is the time from a request's arrival to its
 lease. In brackets is how a figure differs from the first policy's.</p>
 """
-_HEADS = ("mean", "p50", "p95", "p99", "max", "first token", "makespan", "switches", "switching")
+_HEADS = (
+    "requests", "mean", "p50", "p95", "p99", "max", "first token", "failed", "makespan",
+    "switches", "switching", "draining",
+)  # fmt: skip
 
 
 class NoPlotting(LLMuxError):
@@ -105,8 +108,10 @@ def _of_group(group: Group | None) -> list[float]:
     if group is None:
         return []
     wait = group.wait
-    return [wait.mean, wait.p50, wait.p95, wait.p99, wait.max, group.first_token.mean]
+    times = (wait.mean, wait.p50, wait.p95, wait.p99, wait.max, group.first_token.mean)
+    return [group.requests, *times]
 
 
 def _figures(summary: Summary, group: Group) -> list[float]:
-    return [*_of_group(group), summary.makespan, summary.switches, summary.switch_secs]
+    spent = summary.makespan, summary.switches, summary.switch_secs, summary.drain_secs
+    return [*_of_group(group), summary.failed, *spent]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from unittest import SkipTest
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 import llmux.simulate
@@ -42,6 +44,15 @@ class ReportTests(SynchronousTestCase):
         """Who waits is counted over time."""
         served = [Served("a", INTERACTIVE, 0.0, 2.0, 3.0, 4.0)]
         self.assertEqual(report_figures.waiting(served, 4.0, 4), {"a": [1, 1, 0, 0]})
+
+    def test_failed(self) -> None:
+        """How many requests were answered, and how many were not, stands beside the waits."""
+        page = self.page(attrs.evolve(run_of("a"), failed=7))
+        (row,) = re.findall(r'<tr><th scope="row">fifo</th>(.*?)</tr>', page)
+        (heads,) = re.findall(r"<thead><tr>(.*?)</tr></thead>", page)
+        names = re.findall(r">([^<]+)</th>", heads)[1:]
+        told = dict(zip(names, re.findall(r"<td>(.*?)</td>", row), strict=True))
+        self.assertEqual((told["requests"], told["mean"], told["failed"]), ("2", "1.0", "7"))
 
     def test_hostile_name(self) -> None:
         """A name that looks like HTML is only text."""
