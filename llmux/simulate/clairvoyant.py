@@ -16,7 +16,7 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 from zope.interface import implementer
@@ -87,22 +87,30 @@ class ClairvoyantPolicy:
     Decides with what it knows of the future; one model is awake at a time.
 
     :param trace: what is to come.
+    :param models: the names of all models.
     :param engine: gives a model's engine.
     :param cost: gives what a switch from one model to another takes, in seconds.
-    :raises NotForeseeable: if clients wait for their own answers, or there are too many requests.
+    :raises NotForeseeable: if clients wait for their own answers, or any of several models may
+        answer, or there are too many requests.
     """
 
     def __init__(
         self,
         trace: Trace,
+        models: Iterable[str],
         engine: Callable[[str], EngineFigures],
         cost: Callable[[str, str], float],
     ) -> None:
         if len(trace) > MOST:
             raise NotForeseeable(f"{NAME} takes at most {MOST} requests; there are {len(trace)}")
         self._engine, self._cost = engine, cost
-        self._future: dict[str, list[_Request]] = {}
+        self._future: dict[str, list[_Request]] = {model: [] for model in models}
         for row in trace:
+            if row.model not in self._future:
+                raise NotForeseeable(
+                    f"{NAME} knows who answers which request, and those for {row.model} may be"
+                    " answered by any of several models"
+                )
             if row.arrived_at is None:
                 raise NotForeseeable(
                     f"{NAME} knows when requests come, and those of a session come when their"
@@ -112,7 +120,7 @@ class ClairvoyantPolicy:
             seconds = figures.prompt_secs(row.prompt_tokens) + (
                 row.output_tokens * figures.token_secs
             )
-            self._future.setdefault(row.model, []).append(_Request(row.arrived_at, seconds))
+            self._future[row.model].append(_Request(row.arrived_at, seconds))
         for requests in self._future.values():
             requests.sort(key=lambda request: request.arrived)
         self._ends: dict[str, list[float]] = {model: [] for model in self._future}

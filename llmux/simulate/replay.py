@@ -76,10 +76,11 @@ def simulate(setup: Setup, trace: Trace, policy: str, seed: int = 0) -> Run:
 
     :param setup: what it meets.
     :param trace: the requests.
-    :param policy: the name of the policy that decides, one of
-        :func:`llmux.simulate.policies.names`.
+    :param policy: the name of the policy that decides; see
+        :func:`llmux.simulate.policies.check_names`.
     :param seed: of the chance in what hooks take; the same seed gives the same run.
     :raises UnknownPolicy: if there is no such policy.
+    :raises NotForeseeable: if it is the clairvoyant one, and nobody can know what is to come.
     :raises SimulationError: if the configuration does not know a model of the trace, if there are
         requests that would wait for ever, or if the policy fails, which in production is forgiven.
     """
@@ -131,7 +132,10 @@ class _Replay:
             return make_policy(self._policy, setup.config.policy)
         known = [attrs.evolve(row, model=self._resolved[row.model]) for row in trace]
         return clairvoyant.ClairvoyantPolicy(
-            tuple(known), lambda model: setup.engines.get(model, setup.engine), setup.costs.between
+            tuple(known),
+            setup.config.models,
+            lambda model: setup.engines.get(model, setup.engine),
+            setup.costs.between,
         )
 
     def run(self) -> Run:

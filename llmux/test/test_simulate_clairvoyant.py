@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -68,6 +69,26 @@ class ClairvoyantTests(SynchronousTestCase):
         trace = (Row("a", 1, 1, 0.0, session="s"), Row("a", 1, 1, session="s", think_secs=1.0))
         error = self.assertRaises(NotForeseeable, simulate, setup(trace), trace, NAME)
         self.assertIn("session", str(error))
+
+    def test_unasked(self) -> None:
+        """A model that nobody asks for may be awake."""
+        trace = rows((0, "a", 50), (20, "b", 50))
+        config = setup(rows((0, "a", 1), (0, "b", 1), (0, "c", 1))).config
+        models = {
+            name: attrs.evolve(model, idle_sleep_secs=1.0) for name, model in config.models.items()
+        }
+        config = attrs.evolve(config, models=models, idle_model="c")
+        run = simulate(Setup(config, HookCosts(10.0)), trace, NAME)
+        self.assertEqual(len(run.served), 2)
+
+    def test_any_of_several(self) -> None:
+        """Whose requests any of several models could serve, it cannot know."""
+        trace = rows((0, "any", 50))
+        config = attrs.evolve(setup(rows((0, "a", 1))).config, first_awake={"any": ("a",)})
+        error = self.assertRaises(
+            NotForeseeable, simulate, Setup(config, HookCosts(10.0)), trace, NAME
+        )
+        self.assertIn("any", str(error))
 
     def test_too_many(self) -> None:
         """It is too slow for long traces, and says so."""
