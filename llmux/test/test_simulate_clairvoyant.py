@@ -46,7 +46,7 @@ class ClairvoyantTests(SynchronousTestCase):
     def test_gains(self) -> None:
         """With what it knows, less is waited than with any policy that does not know it."""
         for name in ("symmetric", "two alike"):
-            trace = tuple(row for row in WORKLOADS[name].trace(1) if (row.arrived_at or 0) < 900)
+            trace = tuple(row for row in WORKLOADS[name].trace(1) if (row.arrived_at or 0) < 400)
             known = mean_wait(trace, NAME)
             for policy in ("fifo", "balanced"):
                 self.assertLess(known, mean_wait(trace, policy))
