@@ -103,7 +103,7 @@ class _Leap:
 
     @property
     def index(self) -> float:
-        """That, for each second that it takes to serve them."""
+        """What they have suffered, for each second that it takes to serve them."""
         return self.weight / max(self.hooks + self.answer, 1e-6)
 
 
@@ -121,6 +121,8 @@ class BalancedPolicy:
         """Stay, go, or go on."""
         self._rates.look(context)
         self._departures.settle(context.now)
+        self._departures.forget(context.models.keys())
+        self._finished = {name: at for name, at in self._finished.items() if name in context.models}
         waiting = self._tours.bound(contenders(context), context)
         if context.phase is Phase.SETTLED:
             return self._settled(waiting, context)
@@ -153,8 +155,8 @@ class BalancedPolicy:
         left: set[frozenset[str]] = set()
         for leap in leaps:
             victims = frozenset(leap.contender.victims)
-            if victims in left:
-                continue  # whoever comes before would be served from the same places
+            if any(victims & each for each in left):
+                continue  # or whoever comes before would have to wait for the same places again
             left.add(victims)
             later = self._stay_until(leap, waiting, context)
             if later is None:
@@ -183,7 +185,8 @@ class BalancedPolicy:
             return None if now >= leave_at else leave_at
         rates = {name: self._rates.rate(name) for name in contender.victims}
         regret = sum(
-            self._departures.factor(name, idle) * leap.regret(rate) for name, rate in rates.items()
+            self._departures.factor(name, contender.victims[name].leases == 0) * leap.regret(rate)
+            for name, rate in rates.items()
         )
         soon = now + max(_SOONEST, leap.away / 20)
         if leap.weight < regret:

@@ -9,6 +9,7 @@ much was suffered in the past, compared with what was reckoned with, says how mu
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import attrs
 
@@ -95,6 +96,11 @@ class Departures:
                 continue
             past.expected += ALPHA * (departure.expected - past.expected)
             past.suffered += ALPHA * (departure.suffered - past.suffered)
+
+    def forget(self, models: Collection[str]) -> None:
+        """Leave out what was learnt of all but some models: there are no others any more."""
+        for kind in [kind for kind in self._past if kind[0] not in models]:
+            del self._past[kind]
 
     def as_json(self) -> list[object]:
         """Give what was learnt as plain JSON values."""

@@ -46,7 +46,11 @@ class QuantumPolicy:
             return PolicyDecision(target=late.name, forced=True)
         due = next_turn(waiting, context)
         times = [] if due is None else [due]
+        kept: set[str] = set()
         for contender in waiting:
+            if kept.intersection(contender.victims):
+                continue  # or whoever came first would have to wait for the same places again
+            kept.update(contender.victims)
             leave_at = self._leave_at(contender, context)
             if leave_at <= context.now:
                 return PolicyDecision(target=contender.name)

@@ -227,6 +227,20 @@ class StayTests(SynchronousTestCase):
             learnt.append(suffered)
         self.assertEqual(learnt, [0.0, 22.0**2 + 21.0**2 + 20.0**2])  # of two switches, an answer
 
+    def test_who_needs_much(self) -> None:
+        """Whose turn it is next has nobody come before who would take a part of what it needs."""
+        policy = BalancedPolicy()
+        for number in range(20):
+            policy.arrived("b", NOW - (19 - number) / 20)
+        models = {
+            "a": awake(1),
+            "b": awake(1),
+            "c": asleep(*[5.0] * 20, first=1, evicts=("a", "b")),
+            "d": asleep(4.0, first=9, evicts=("a",)),
+        }
+        decision = self.settled(policy, **models)
+        self.assertEqual((decision.target, decision.prepare), (None, "c"))
+
     def test_batch_stays(self) -> None:
         """What serves only batch requests stays for three switches' costs, and is left then."""
         for since, expected in ((20.0, None), (30.0, "b")):
