@@ -143,7 +143,7 @@ def _check(decision: object, context: PolicyContext) -> None:
         return
     if isinstance(ask_at, bool) or not isinstance(ask_at, int | float):
         raise TypeError(f"ask_at: {ask_at!r} is no time")
-    if not context.now <= ask_at < math.inf:
+    if not context.now <= float(ask_at) < math.inf:  # a whole number may be too large for one
         raise ValueError(f"ask_at: {ask_at!r} is no time to come; it is {context.now}")
 
 

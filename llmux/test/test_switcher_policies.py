@@ -203,7 +203,9 @@ class GuardTests(SynchronousTestCase):
             PolicyDecision(ask_at=math.inf),
             PolicyDecision(ask_at=999.9),
         ]
-        for error, nonsense in ((TypeError, of_type), (ValueError, of_value)):
+        of_size = [PolicyDecision(ask_at=10**400)]  # more than a float can hold
+        kinds = ((TypeError, of_type), (ValueError, of_value), (OverflowError, of_size))
+        for error, nonsense in kinds:
             for said in nonsense:
                 bench = Bench(policy=ScriptedPolicy(lambda context, said=said: said))  # type: ignore[misc]  # mypy#15459
                 bench.request("b")
