@@ -86,8 +86,9 @@ class GuardedPolicy:
     def as_json(self) -> dict[str, object]:
         """See :meth:`ISwitchPolicy.as_json`."""
         try:
-            learnt = self._policy.as_json()
-            json.dumps(learnt)  # or it could not be written down
+            learnt = json.loads(json.dumps(self._policy.as_json()))  # its own may change meanwhile
+            if not isinstance(learnt, dict):
+                raise TypeError(f"{learnt!r} is no object")  # a journal could not be read again
             return learnt
         except Exception:
             self._failed("failed to say what it has learnt")

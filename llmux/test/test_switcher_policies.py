@@ -227,6 +227,21 @@ class GuardTests(SynchronousTestCase):
         guard.arrived("a", 1150.0)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 4, "another one is told anew")
 
+    def test_what_it_has_learnt(self) -> None:
+        """What no journal could keep is left out; what it can is a copy, whatever becomes of it."""
+        policy = ScriptedPolicy(to_b)
+        learnt: Any = {"a": [1]}
+        policy.as_json = lambda: learnt  # type: ignore[method-assign]  # any policy's
+        guard = GuardedPolicy(policy)
+        kept = guard.as_json()
+        learnt["a"].append({1, 2})
+        self.assertEqual(kept, {"a": [1]})
+        for nonsense in ([1], None, "text", {"a": {1, 2}}, {("a", "b"): 1}):
+            learnt = nonsense
+            self.assertEqual(guard.as_json(), {})
+        self.assertEqual(guard.failures, 5)
+        self.flushLoggedErrors(TypeError)
+
     @given(st.data())
     def test_whatever_it_says(self, data: st.DataObject) -> None:
         """Whatever comes out of a policy, every request is served."""
