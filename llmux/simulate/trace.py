@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import math
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from random import Random
@@ -78,7 +79,7 @@ def read_trace(path: str | Path) -> Trace:
     try:
         with _open(path, "r") as file:
             return tuple(_rows(str(path), file))
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise TraceError(str(path), f"cannot be read: {why}") from error
     except (UnicodeDecodeError, csv.Error) as error:

@@ -150,6 +150,10 @@ class TraceTests(SynchronousTestCase):
         path = self.path("trace.gz")
         path.write_bytes(b"plain")
         self.assertIn("cannot be read", str(self.assertRaises(TraceError, read_trace, path)))
+        whole = gzip.compress(b"arrived_at,model,prompt_tokens,output_tokens\n1,a,2,3\n" * 9)
+        for spoilt in (whole[:30], whole[:20] + b"\xff\xff\xff" + whole[23:]):  # cut, damaged
+            path.write_bytes(spoilt)
+            self.assertIn("cannot be read", str(self.assertRaises(TraceError, read_trace, path)))
         path = self.path()
         path.write_bytes(b"\xff\xfe")
         self.assertIn("is no CSV", str(self.assertRaises(TraceError, read_trace, path)))
