@@ -136,7 +136,8 @@ def from_beginning(trace: Trace) -> Trace:
 
 def _open(path: Path, mode: str) -> TextIO:
     opener = gzip.open if path.suffix == ".gz" else open
-    return opener(path, f"{mode}t", encoding="utf-8", newline="")  # type: ignore[return-value]  # it is text
+    encoding = "utf-8-sig" if mode == "r" else "utf-8"  # spreadsheets begin with a mark
+    return opener(path, f"{mode}t", encoding=encoding, newline="")  # type: ignore[return-value]  # it is text
 
 
 def _rows(path: str, file: TextIO) -> Iterator[Row]:

@@ -90,6 +90,11 @@ class TraceTests(SynchronousTestCase):
         path = self.write("model,output_tokens,prompt_tokens,arrived_at\n\na,1,2,0.5\n")
         self.assertEqual(read_trace(path), (Row("a", 2, 1, 0.5),))
 
+    def test_spreadsheet(self) -> None:
+        """A byte order mark before the first line and CRLF behind each count for nothing."""
+        path = self.write("\ufeffarrived_at,model,prompt_tokens,output_tokens\r\n0.5,a,2,1\r\n")
+        self.assertEqual(read_trace(path), (Row("a", 2, 1, 0.5),))
+
     def test_one_behind_the_other(self) -> None:
         """Files may be put together with their lines of column names."""
         text = "arrived_at,model,prompt_tokens,output_tokens\n{},a,1,2\n"
