@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -64,6 +63,10 @@ class Row:
     think_secs: float = 0.0
     urgency: Urgency | None = None
 
+
+_MOST_SECS = 1e12  # thousands of years; of more, a float cannot tell one second from the next
+_MOST_TOKENS = 10**12
+_MOST_DIGITS = 30  # with zeros before them; Python reads no more than some thousand
 
 Trace = tuple[Row, ...]
 """Requests; those of one session are in their order."""
@@ -221,7 +224,7 @@ class _Line:
             seconds = float(word)
         except ValueError:
             seconds = -1.0
-        if not 0 <= seconds < math.inf:
+        if not 0 <= seconds <= _MOST_SECS:
             self.complain(f"{column}: {word!r} is no number of seconds")
         return seconds
 
@@ -236,4 +239,6 @@ class _Line:
         word = self.values[column]
         if not (word.isascii() and word.isdigit()):
             self.complain(f"{column}: {word!r} is no number of tokens")
+        if len(word) > _MOST_DIGITS or int(word) > _MOST_TOKENS:
+            self.complain(f"{column}: {word[:20]}... is more tokens than anybody asks for")
         return int(word)

@@ -90,6 +90,13 @@ class TraceTests(SynchronousTestCase):
         path = self.write("model,output_tokens,prompt_tokens,arrived_at\n\na,1,2,0.5\n")
         self.assertEqual(read_trace(path), (Row("a", 2, 1, 0.5),))
 
+    def test_too_much(self) -> None:
+        """Sizes and times with which nobody could calculate are told, however long they are."""
+        for word in ("9" * 13, "9" * 400, "9" * 5000):
+            self.assertIn("line 2: prompt_tokens: 99", self.complaint(f"0,a,{word},1"))
+        for word in ("1e300", "1e400", "9" * 400):
+            self.assertIn("is no number of seconds", self.complaint(f"{word},a,1,1"))
+
     def test_spreadsheet(self) -> None:
         """A byte order mark before the first line and CRLF behind each count for nothing."""
         path = self.write("\ufeffarrived_at,model,prompt_tokens,output_tokens\r\n0.5,a,2,1\r\n")
