@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 
 from txaio.tx import make_logger
@@ -14,6 +15,9 @@ from llmux.policy.fifo import FifoPolicy
 
 _QUIET_SECS = 60.0
 """For so many seconds after a failure was logged no other one is."""
+
+_ANY_FAILURE = (Exception, SystemExit, GeneratorExit, CancelledError)
+"""What may come out of a policy; a user who interrupts a simulation is no failure of its."""
 
 
 @implementer(ISwitchPolicy)
@@ -53,12 +57,12 @@ class GuardedPolicy:
         self._now = context.now
         try:
             decision = self._policy.decide(context)
-        except Exception:
+        except _ANY_FAILURE:
             self._failed("failed to decide; fifo does")
             return self._fallback.decide(context)
         try:
             _check(decision, context)
-        except Exception:
+        except _ANY_FAILURE:
             self._failed("has decided what makes no sense; fifo decides")
             return self._fallback.decide(context)
         return decision
@@ -90,7 +94,7 @@ class GuardedPolicy:
             if not isinstance(learnt, dict):
                 raise TypeError(f"{learnt!r} is no object")  # a journal could not be read again
             return learnt
-        except Exception:
+        except _ANY_FAILURE:
             self._failed("failed to say what it has learnt")
             return {}
 
@@ -101,7 +105,7 @@ class GuardedPolicy:
     def _tell(self, observation: Callable[[], None]) -> None:
         try:
             observation()
-        except Exception:
+        except _ANY_FAILURE:
             self._failed("failed to observe")
 
     def _failed(self, what: str) -> None:

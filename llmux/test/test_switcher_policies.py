@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from asyncio import CancelledError
 from typing import Any, cast
 
 from hypothesis import given
@@ -180,6 +181,19 @@ class GuardTests(SynchronousTestCase):
         bench.exit()
         self.assertIsNotNone(client.lease)
         self.assertTrue(self.flushLoggedErrors(RuntimeError))
+
+    def test_policy_that_exits(self) -> None:
+        """A policy that would end the program has its failure logged like every other."""
+        for error in (SystemExit, GeneratorExit, CancelledError):
+
+            def leave(context: PolicyContext, error: type[BaseException] = error) -> PolicyDecision:
+                raise error
+
+            bench = Bench(policy=ScriptedPolicy(leave))
+            client = bench.request("b")
+            bench.exit()
+            self.assertIsNotNone(client.lease, error)
+            self.assertEqual(len(self.flushLoggedErrors(error)), 1)
 
     def test_no_decision(self) -> None:
         """Where a policy says what is no decision, first come is first served, and it is logged."""
