@@ -65,6 +65,12 @@ class SwitchCosts:
         """Take in that a lease was held for so many seconds."""
         _average_in(self.lease, model, seconds)
 
+    def copy(self) -> SwitchCosts:
+        """Give them as they are now."""
+        return SwitchCosts(
+            dict(self.sleep), dict(self.wake), dict(self.pair), dict(self.lease), dict(self.cold)
+        )
+
     def take_over(self, learnt: SwitchCosts) -> None:
         """Know what others have learnt, where nothing was learnt here yet."""
         self.sleep = {**learnt.sleep, **self.sleep}

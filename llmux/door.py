@@ -63,9 +63,7 @@ class Door:
         if len(model.waiting) >= model.config.max_waiting:
             return fail(TooManyWaiting(name, len(model.waiting), self.estimate(name)))
         self._policy.arrived(name, now)
-        waiting = self._admission.queue(model, urgency or model.config.urgency)
-        self._conductor.consider()
-        return waiting
+        return self._wait(self._admission.queue(model, urgency or model.config.urgency))
 
     def unavailable(self, name: str) -> ModelUnavailable:
         """Make the error for a name whose models cannot be woken now."""
@@ -91,8 +89,16 @@ class Door:
             return fail(self.unavailable(name))
         if len(shared.room) >= min(model.config.max_waiting for model in shared.members):
             return fail(TooManyWaiting(name, len(shared.room), self.estimate(name)))
-        waiting = self._admission.queue_shared(shared, urgency)
-        self._conductor.consider()
+        return self._wait(self._admission.queue_shared(shared, urgency))
+
+    def _wait(self, waiting: Deferred[Lease]) -> Deferred[Lease]:
+        """Have a model woken for a request; whatever goes wrong in that, it is not left behind."""
+        try:
+            self._conductor.consider()
+        except BaseException:
+            waiting.addCallbacks(lambda lease: lease.release(Outcome.FAILED), lambda _: None)
+            waiting.cancel()
+            raise
         return waiting
 
     def acquire_again(self, lease: Lease) -> Deferred[Lease]:

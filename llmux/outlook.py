@@ -82,7 +82,7 @@ class Outlook:
                     plan = later.plan(model)
                 evicts = None if plan is None else tuple(each.name for each in plan.leaving)
             views[name] = self._view(model, evicts)
-        return PolicyContext(now=now, phase=phase, models=views, target=target, costs=costs)
+        return PolicyContext(now=now, phase=phase, models=views, target=target, costs=costs.copy())
 
     def plan(
         self,

@@ -101,7 +101,8 @@ class TraceFile:
         try:
             size = self._check(descriptor)
             if size < self._largest:
-                _put(descriptor, line if size else _HEADER + line, size)
+                begin = _HEADER if not size else b"" if _is_whole(descriptor, size) else b"\n"
+                _put(descriptor, begin + line, size)
             return size < self._largest
         finally:
             os.close(descriptor)
@@ -121,6 +122,11 @@ class TraceFile:
         for old, new in reversed(list(pairwise(names))):
             with suppress(FileNotFoundError):
                 os.replace(old, new)
+
+
+def _is_whole(descriptor: int, size: int) -> bool:
+    """Tell whether a file's last line has its end; one that was cut by something else has not."""
+    return os.pread(descriptor, 1, size - 1) == b"\n"
 
 
 def _put(descriptor: int, content: bytes, size: int) -> None:

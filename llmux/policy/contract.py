@@ -99,7 +99,7 @@ class PolicyContext:
     :param phase: see :class:`Phase`.
     :param models: every model by name, in the order of the configuration.
     :param target: the model of the switch that is asked about; ``None`` if one is to be chosen.
-    :param costs: what sleeping and waking are known to cost; not to be changed.
+    :param costs: what sleeping and waking are known to cost; a copy.
     """
 
     now: float

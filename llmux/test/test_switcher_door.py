@@ -5,9 +5,42 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from llmux.errors import TooManyWaiting
-from llmux.policy import FifoPolicy
+from llmux.policy import FifoPolicy, PolicyContext, PolicyDecision
 from llmux.test.fakes import ScriptedPolicy, model_config
 from llmux.test.switching import Bench
+
+
+class BugTests(SynchronousTestCase):
+    def test_nobody_is_left_behind(self) -> None:
+        """A request that fails while it is queued does not wait on, nor hold anything later."""
+        bench = Bench()
+        bench.wake("a").finish()
+
+        def broken() -> None:
+            raise ZeroDivisionError
+
+        broken_for_now = self.patch(bench.switcher._conductor, "consider", broken)
+        self.assertRaises(ZeroDivisionError, bench.switcher.acquire, "b")
+        broken_for_now.restore()
+        self.assertEqual(bench.switcher.waiting("b"), 0)
+        waiting = bench.request("b")
+        bench.exit()
+        bench.exit()
+        waiting.finish()
+        self.assertEqual(bench.switcher.in_flight("b"), 0)
+
+    def test_costs_are_not_the_policys(self) -> None:
+        """Whatever a policy does to what it is shown of costs, they stay as they were learnt."""
+
+        def decide(context: PolicyContext) -> PolicyDecision:
+            context.costs.wake["a"] = -1.0
+            context.costs.pair.clear()
+            return FifoPolicy().decide(context)
+
+        bench = Bench(policy=ScriptedPolicy(decide))
+        bench.wake("a").finish()
+        self.assertNotIn(-1.0, bench.switcher.costs.wake.values())
+        self.assertTrue(bench.switcher.costs.pair)
 
 
 class MaxWaitingTests(SynchronousTestCase):

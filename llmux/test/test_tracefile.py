@@ -110,6 +110,14 @@ class TraceFileTests(SynchronousTestCase):
         self.directory.rmdir()
         self.assert_unwritable("No such file or directory")
 
+    def test_cut_line(self) -> None:
+        """A line that something else has cut does not spoil the next one, too."""
+        self.file().append("x")
+        with self.path.open("a") as file:
+            file.write("half a li")
+        self.file().append("y")
+        self.assertEqual(self.path.read_text(), f"{HEADER}x\nhalf a li\ny\n")
+
     def test_full(self) -> None:
         """A row for which there is no room leaves nothing behind, and no half of itself."""
         self.file().append("x")
