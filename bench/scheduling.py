@@ -256,7 +256,7 @@ def main(words: list[str]) -> int:
         for trace in options.trace
         for cost in options.cost
         for policy in policies
-        for seed in range(options.seeds)
+        for seed in range(options.first_seed, options.first_seed + options.seeds)
     ]
     if options.limit and AZURE in options.trace:
         jobs += [
@@ -276,7 +276,11 @@ def main(words: list[str]) -> int:
         print("\n".join(findings(outcomes, options.cost)))
     if options.json is not None:
         options.json.write_text(as_json(outcomes))
-    if options.rst is not None:
+    if options.rst is not None and options.held_out:
+        for cost in options.cost:
+            table = ratio_table(outcomes, cost, policies)
+            _write(options.rst / f"scheduling-held-out-{cost:g}.inc", table)
+    elif options.rst is not None:
         write_tables(options.rst, outcomes, options.cost, policies)
     if options.pictures is not None:
         from bench.pictures import draw
@@ -288,6 +292,10 @@ def main(words: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.scheduling", description=__doc__)
     parser.add_argument("--seeds", type=int, default=10, help="runs of each; default: 10")
+    parser.add_argument("--first-seed", type=int, default=0, help="the first of them; default: 0")
+    parser.add_argument(
+        "--held-out", action="store_true", help="only write tables of what nothing was tuned with"
+    )
     parser.add_argument("--cost", type=float, nargs="+", default=COSTS, help="seconds of a switch")
     parser.add_argument("--policy", nargs="+", default=POLICIES)
     parser.add_argument("--trace", nargs="+", default=TRACES, choices=TRACES)

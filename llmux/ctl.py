@@ -313,7 +313,7 @@ def _in_words(command: Command, document: Mapping[str, Any], columns: int | None
     if command.verb == "reload":
         told = {words: document[key] for key, words in _SECTIONS.items()}
         lines = [f"{words}: {', '.join(names)}" for words, names in told.items() if names]
-        return "\n".join(lines) or "nothing has changed"
+        return "\n".join(lines) or "no model has changed"
     done: str = document["done"]
     return done
 

@@ -114,12 +114,12 @@ class AskTests(TestCase):
         self.assertEqual(printed, (0, lines, ""))
 
     async def test_reload_of_nothing(self) -> None:
-        """If nothing has changed, that is said."""
+        """If no model has changed, that is said."""
         told: dict[str, list[str]] = {"changed": [], "added": [], "removed": []}
         told["needs_restart"] = []
         printed = await self.order("reload", finish=lambda operator:
                                    operator.pending[0].callback(told))  # fmt: skip
-        self.assertEqual(printed, (0, "nothing has changed\n", ""))
+        self.assertEqual(printed, (0, "no model has changed\n", ""))
 
     async def test_reload_of_a_bad_file(self) -> None:
         """All complaints about a bad configuration are said, a line each, as by check."""
