@@ -23,7 +23,7 @@ class QuantumPolicy:
     are idle, or have been awake for some times as long as the hooks of the switch take.
 
     Whoever has a promise that is due (``max_wait_secs``) gets it at once, before all others; so
-    does who has waited for three tours: else those would pass for ever whose switch costs less.
+    does who has waited for three tours.
 
     :param switch_costs: how many times.
     :raises ValueError: if that is no number, or not more than 0.

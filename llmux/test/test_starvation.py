@@ -11,7 +11,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from llmux.budget import ONE_SLOT
 from llmux.conductor import Conductor
-from llmux.policy import WaitingView, balanced, contenders, fifo, quantum
+from llmux.policy import (
+    Phase,
+    PolicyContext,
+    PolicyDecision,
+    WaitingView,
+    balanced,
+    contenders,
+    fifo,
+    quantum,
+)
 from llmux.switching import Switch
 from llmux.test.crowds import ENDLESS, Crowd, Siege, make_siege, stand
 from llmux.test.fakes import model_config
@@ -99,6 +108,17 @@ def _only_open(conductor: Conductor, switch: Switch, admit: bool) -> None:
     conductor._changed = conductor._changed or admit
 
 
+def _newest_first(policy: quantum.QuantumPolicy, context: PolicyContext) -> PolicyDecision:
+    """Decide as if whoever is newer came first, and nobody were overdue."""
+    waiting = contenders.contenders(context)
+    if not waiting or context.phase is not Phase.SETTLED:
+        return PolicyDecision(target=context.target if waiting else None)
+    leave_at = policy._leave_at(waiting[-1], context)
+    if leave_at > context.now:
+        return PolicyDecision(ask_at=leave_at)
+    return PolicyDecision(target=waiting[-1].name)
+
+
 def _nobody(*_: object) -> None:
     """Find nobody overdue."""
 
@@ -123,13 +143,11 @@ FAULTS: dict[str, tuple[Siege, object, str, object]] = {
         _newest,
     ),
     "balanced has no guard": (a_siege("balanced", _BUSY, _STEADY), balanced, "whose_turn", _nobody),
-    "quantum has no guard": (
-        a_siege(
-            "quantum", _BUSY, Crowd("b", _CALM, gap=0.3), Crowd("c", _CALM), hooks=[0.1, 0.1, 5.0]
-        ),
-        quantum,
-        "whose_turn",
-        _nobody,
+    "quantum lets the newest come first": (
+        a_siege("quantum", _BUSY, Crowd("b", _CALM, gap=0.7), Crowd("c", _CALM)),
+        quantum.QuantumPolicy,
+        "decide",
+        _newest_first,
     ),
     "a drain that was open stays so": (_DRAINED, Conductor, "_keep_open", _only_open),
     "batch requests have no bound under balanced": (
