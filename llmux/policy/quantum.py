@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-
-from zope.interface import implementer
 
 from llmux.policy.contenders import Contender, contenders
-from llmux.policy.contract import ISwitchPolicy, Phase, PolicyContext, PolicyDecision
+from llmux.policy.contract import Phase, PolicyContext, PolicyDecision
+from llmux.policy.fifo import FifoPolicy
 from llmux.policy.prices import Prices
 from llmux.policy.promises import next_turn, whose_turn
 
@@ -16,14 +14,13 @@ SWITCH_COSTS = 3.0
 """For so many times what a switch costs a model stays open, where nothing is said."""
 
 
-@implementer(ISwitchPolicy)
-class QuantumPolicy:
+class QuantumPolicy(FifoPolicy):
     """
     Whoever waits longest for a model that is not awake gets it, as soon as those that have to go
     are idle, or have been awake for some times as long as the hooks of the switch take.
 
     Whoever has a promise that is due (``max_wait_secs``) gets it at once, before all others; so
-    does who has waited for three tours.
+    does who has waited for three tours.  Like ``fifo``, it learns nothing.
 
     :param switch_costs: how many times.
     :raises ValueError: if that is no number, or not more than 0.
@@ -64,22 +61,3 @@ class QuantumPolicy:
         quantum = self._switch_costs * hooks
         busy = (victim.awake_since for victim in contender.victims.values() if victim.leases)
         return max((awake_since + quantum for awake_since in busy), default=context.now)
-
-    def arrived(self, model: str, now: float) -> None:
-        """Observe nothing."""
-
-    def completed(self, model: str, now: float, seconds: float) -> None:
-        """Observe nothing."""
-
-    def left(self, model: str, now: float) -> None:
-        """Observe nothing."""
-
-    def switched(self, target: str, evicted: tuple[str, ...], now: float, success: bool) -> None:
-        """Observe nothing."""
-
-    def as_json(self) -> dict[str, object]:
-        """Give nothing: what switches cost is learnt by the switcher."""
-        return {}
-
-    def learn(self, learnt: Mapping[str, object]) -> None:
-        """Take nothing back."""

@@ -18,12 +18,13 @@ from typing import NoReturn, TextIO
 import attrs
 
 from llmux.errors import LLMuxError
+from llmux.tracefile import COLUMNS
 from llmux.urgency import Urgency
 
-REQUIRED = ("arrived_at", "model", "prompt_tokens", "output_tokens")
-"""The columns that every trace has."""
+REQUIRED = COLUMNS[:4]
+"""The columns that every trace has: when it came, for which model, and two sizes."""
 
-OPTIONAL = ("session", "think_secs", "class")
+OPTIONAL = COLUMNS[4:]
 """The columns that a trace may have besides."""
 
 

@@ -50,6 +50,16 @@ class QuantumTests(SynchronousTestCase):
         )
         self.assertEqual(decision.target, "c")
 
+    def test_who_needs_much(self) -> None:
+        """Nobody takes a part of what whoever waits longest needs, before all of it may go."""
+        decision = decide(
+            a=awake(1, since=1.0),
+            d=awake(1, since=40.0),
+            b=asleep(9.0, first=1, evicts=("a", "d")),
+            c=asleep(1.0, first=2, evicts=("d",)),
+        )
+        self.assertEqual((decision.target, decision.prepare), (None, "b"))
+
     def test_longer(self) -> None:
         """It says with what it is made how many switches' costs the quantum is."""
         models = {"a": awake(1, since=15.0), "b": asleep(1.0)}

@@ -39,8 +39,10 @@ class BugTests(SynchronousTestCase):
 
         bench = Bench(policy=ScriptedPolicy(decide))
         bench.wake("a").finish()
-        self.assertNotIn(-1.0, bench.switcher.costs.wake.values())
-        self.assertTrue(bench.switcher.costs.pair)
+        learnt = bench.switcher.costs.copy()
+        self.assertTrue(learnt.wake and learnt.pair)
+        bench.request("b")
+        self.assertEqual(bench.switcher.costs, learnt)
 
 
 class MaxWaitingTests(SynchronousTestCase):

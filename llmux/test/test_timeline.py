@@ -75,6 +75,14 @@ class TimelineTests(SynchronousTestCase):
         self.clock.advance(2)
         self.assertEqual(waiting_of(self.timeline, "a"), [(3, 2.5), (1, 1.5)])
 
+    def test_what_was_left(self) -> None:
+        """What was left after a second is told, also if more come later."""
+        for more in (+1, +1, -1):
+            self.timeline.waiting("a", more)
+        self.clock.advance(5)
+        self.timeline.waiting("a", +2)
+        self.assertEqual(waiting_of(self.timeline, "a"), [(2, 5.0), (1, 4.0), (3, 0.0)])
+
     @given(
         st.lists(
             st.tuples(st.floats(0, 3), st.integers(-2, 3)).map(lambda each: (each[0], each[1])),
