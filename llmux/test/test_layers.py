@@ -26,7 +26,7 @@ LAYERS = (
     ),
     # what each can be had alone
     (
-        "alarm", "budget", "descriptors", "document", "envelope", "events", "eviction",
+        "alarm", "budget", "descriptors", "document", "engine", "envelope", "events", "eviction",
         "hooks.contract", "hooks.output", "lock", "logs", "metrics", "operator", "policy",
         "reservation", "signals", "statedir", "timeline", "tracefile",
     ),
