@@ -137,6 +137,55 @@ def test_daemon(config: Path, tmp_path: Path, environment: dict[str, str]) -> No
     assert events.index("stopping") < events.index("stopped")
 
 
+@pytest.mark.parametrize(
+    ("asked", "options", "used"),
+    [
+        (None, [], "llmux.engine.reactor.UvloopReactor"),
+        ("uvloop", [], "llmux.engine.reactor.UvloopReactor"),
+        ("default", [], "twisted.internet.epollreactor.EPollReactor"),
+        (None, ["--reactor=poll"], "twisted.internet.pollreactor.PollReactor"),
+        ("uvloop", ["--reactor=poll"], "twisted.internet.pollreactor.PollReactor"),
+        ("default", ["--reactor=uvloop"], "llmux.engine.reactor.UvloopReactor"),
+    ],
+)
+@pytest.mark.parametrize("daemon", [False, True], ids=["foreground", "daemon"])
+def test_reactor(
+    asked: str | None,
+    options: list[str],
+    used: str,
+    daemon: bool,
+    config: Path,
+    tmp_path: Path,
+    environment: dict[str, str],
+) -> None:
+    """It is the one over uvloop; LLMUX_REACTOR says otherwise, and twistd's --reactor overrules."""
+    environment.pop("LLMUX_REACTOR", None)
+    if asked is not None:
+        environment["LLMUX_REACTOR"] = asked
+    pid_file, log = tmp_path / "llmux.pid", tmp_path / "twistd.log"
+    words = ["twistd", f"--pidfile={pid_file}", f"--logfile={log}", *options]
+    words += [] if daemon else ["-n"]
+    program = Program(
+        [*words, "llmux", "-c", str(config)], port_of(config), environment, tmp_path / "log"
+    )
+    try:
+        wait_until(lambda: _answers(port_of(config)))
+        assert f"reactor class: {used}." in log.read_text()
+        assert program.post("/v1/x", {"model": "a"})[0] == 502  # hooks have run; nobody is there
+    finally:
+        os.kill(int(pid_file.read_text()), signal.SIGTERM)
+        wait_until(lambda: not pid_file.exists())
+    program.process.wait(WAIT)
+
+
+def test_reactor_unknown(config: Path, environment: dict[str, str]) -> None:
+    """A reactor that is not known is an error that names those that are."""
+    environment["LLMUX_REACTOR"] = "fast"
+    done = run("twistd", "-n", "--pidfile=", "llmux", "-c", str(config), environment=environment)
+    assert done.returncode == 1
+    assert done.stderr == "llmux: LLMUX_REACTOR=fast: must be default or uvloop\n"
+
+
 def test_daemon_with_everything(config: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     """A daemon takes its sockets along, speaks for no watchdog that is not its own, and cuts."""
     pid_file, log = tmp_path / "llmux.pid", tmp_path / "daemon.log"

@@ -219,6 +219,7 @@ class _UnixPort(unix.Port):
         name: Any = listening.getsockname()  # what Twisted makes of it is text, too
         port = cls(name, site, reactor=reactor)
         port._preexistingSocket = listening.dup()
+        port.transport = getattr(reactor, "unix_server", unix.Server)
         port.startListening()
         return port
 

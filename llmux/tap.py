@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.application.service import IService, IServiceCollection, MultiService
 from twisted.internet.base import ReactorBase
@@ -19,12 +19,14 @@ from llmux import logs
 from llmux._version import __version__
 from llmux.clock import make_monotonic
 from llmux.config import Config
+from llmux.engine.choice import REACTOR, STOCK, UnknownChoice
 from llmux.errors import CannotListen, ConfigError
 from llmux.listening import open_doors
-from llmux.service import build_app
-from llmux.serving import LLMuxService
 from llmux.signals import SignalService, fail_at_exit
 from llmux.systemd import Notifier, initial_environment, take_sockets
+
+if TYPE_CHECKING:
+    from llmux.serving import LLMuxService
 
 
 def _port(word: str) -> int:
@@ -52,6 +54,10 @@ class Options(usage.Options):
         ["log-level", None, "info", f"What to log: {', '.join(logs.LEVELS)}."],
     ]  # fmt: skip
 
+    def __init__(self) -> None:
+        choose_reactor(os.environ)
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted's
+
     def opt_version(self) -> None:
         """Print the version of llmux and exit."""
         print(f"llmux {__version__}")
@@ -75,6 +81,24 @@ class Options(usage.Options):
             _give_up(str(error))
 
 
+def choose_reactor(environment: Mapping[str, str]) -> None:
+    """
+    Install the reactor that is wanted, unless there is one: ``--reactor`` has been read before.
+
+    It has to be there before anything is made that belongs to it, and before twistd forks.
+    """
+    if "twisted.internet.reactor" in sys.modules:
+        return
+    try:
+        chosen = REACTOR.made(environment)
+    except UnknownChoice as error:
+        _give_up(str(error))
+    if chosen != STOCK:
+        from llmux.engine.reactor import install
+
+        install()
+
+
 def makeService(options: Options) -> IService:
     """
     Make the service that twistd runs.
@@ -83,6 +107,10 @@ def makeService(options: Options) -> IService:
     status 1, also where twistd is about to become a daemon.
     """
     from twisted.internet import reactor
+
+    # not before the reactor is chosen: Klein imports it
+    from llmux.service import build_app
+    from llmux.serving import LLMuxService
 
     assert isinstance(reactor, ReactorBase)
     make_monotonic(reactor)

@@ -284,6 +284,8 @@ class Served:
 def unsent(wire: Wire) -> int:
     """Say how many bytes have been said that are not even in the kernel yet."""
     transport: Any = wire.transport
+    if hasattr(transport, "unsent"):
+        return int(transport.unsent)
     return len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # type: ignore[no-any-return]  # Twisted's own book
 
 

@@ -185,7 +185,7 @@ class GreedyClientTests(TestCase):
         served = Served(self, {"a": backend.address})
         client = await served.client()
         handle = client.transport.getHandle()  # type: ignore[attr-defined]  # a TCP connection's
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         IPushProducer(client.transport).pauseProducing()
         for _ in range(150):
             client.send(http_post(head=b""))

@@ -1,0 +1,67 @@
+"""What a connection has brought and its protocol does not want yet, or not all at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class HeldReader:
+    """
+    Stands between uvloop's transport and ours while less is wanted than has come.
+
+    A transport of uvloop's reads a quarter of a megabyte at once, and begins to read even if it is
+    told to pause when it is made.
+
+    :param transport: the :class:`~llmux.engine.transport.NativeTransport` that is given what comes,
+        in pieces of its ``bufferSize`` and one in each turn of the loop, while it reads.
+    :param native: uvloop's transport, whose protocol this becomes.
+    """
+
+    def __init__(self, transport: Any, native: Any) -> None:
+        self._transport = transport
+        self._native = native
+        self._pending = b""
+        self._ended = False
+        self._scheduled = False
+        self.connection_lost = transport.connection_lost
+        self.pause_writing = transport.pause_writing
+        self.resume_writing = transport.resume_writing
+        native.set_protocol(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what comes; nothing more does until it has been handed on."""
+        self._pending += data
+        self._native.pause_reading()
+        self.go_on()
+
+    def eof_received(self) -> bool:
+        """Keep in mind that nothing more comes."""
+        self._ended = True
+        self.go_on()
+        return True
+
+    def go_on(self) -> None:
+        """Hand on the next piece, if it is wanted, in the next turn."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._transport.reactor.loop.call_soon(self._hand_on)
+
+    def _hand_on(self) -> None:
+        self._scheduled = False
+        transport = self._transport
+        if not transport.is_reading:
+            return
+        if self._pending:
+            piece = self._pending[: transport.bufferSize]
+            self._pending = self._pending[len(piece) :]
+            transport.data_received(piece)
+            if not transport.is_reading:  # it has been paused, or has ended
+                return
+        if self._pending:
+            self.go_on()
+        elif self._ended:
+            transport.eof_received()
+        elif transport.is_slow:
+            self._native.resume_reading()
+        else:
+            transport.release()

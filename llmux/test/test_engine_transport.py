@@ -1,0 +1,221 @@
+"""Tests of what the reactor over uvloop does in its own way; the rest is in Twisted's own tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.test.reactormixins import ReactorBuilder
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from llmux.engine.choice import REACTOR, STOCK
+
+_MANY = 1_000_000  # bytes: more than is read at once
+
+
+class Collector(Protocol):
+    """
+    Keeps what comes.
+
+    :ivar pieces: as it came.
+    :ivar ended: fires at the connection's end.
+    """
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.ended: Deferred[None] = Deferred()
+
+    def connectionMade(self) -> None:
+        """See :meth:`IProtocol.connectionMade`."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Do what a test wants at first."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """See :meth:`IProtocol.dataReceived`."""
+        self.pieces.append(data)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's default
+        """See :meth:`IProtocol.connectionLost`."""
+        self.ended.callback(None)
+
+
+class TransportTests(ReactorBuilder, SynchronousTestCase):
+    """Connections of the reactor's own, both ends of them."""
+
+    timeout = 30
+    if REACTOR.made({}) == STOCK:
+        skip = "uvloop is not installed"
+
+    def reactorFactory(self) -> Any:  # noqa: N802  # Twisted's name
+        """Make the reactor that Twisted's builder runs."""
+        from llmux.engine.reactor import UvloopReactor
+
+        return UvloopReactor()
+
+    def run_with(self, server: Collector, client: Collector) -> Any:
+        """
+        Connect two protocols, and run until the server's connection has ended.
+
+        :returns: the reactor; it has stopped.
+        """
+        reactor = self.buildReactor()
+        listening = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+
+        def connect(port: Any) -> Deferred[Any]:
+            endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+            connected: Deferred[Any] = connectProtocol(endpoint, client)
+            return connected
+
+        listening.listen(Factory.forProtocol(lambda: server)).addCallback(connect)
+        server.ended.addBoth(lambda reason: reactor.stop())
+        self.runReactor(reactor)
+        return reactor
+
+    def test_pieces(self) -> None:
+        """A small bufferSize bounds the pieces; the rest of the program has its turn in between."""
+
+        class Slow(Collector):
+            turns = 0
+            seen: list[int]
+
+            def begin(self) -> None:
+                self.seen = []
+                self.transport.bufferSize = 1000
+                self.count()
+
+            def count(self) -> None:
+                if not self.ended.called:
+                    self.turns += 1
+                    self.transport.reactor.callLater(0, self.count)
+
+            def dataReceived(self, data: bytes) -> None:
+                super().dataReceived(data)
+                self.seen.append(self.turns)
+
+        class Sender(Collector):
+            def begin(self) -> None:
+                self.transport.write(bytes(_MANY // 10))
+                self.transport.loseConnection()
+
+        server = Slow()
+        self.run_with(server, Sender())
+        self.assertEqual(sum(map(len, server.pieces)), _MANY // 10)
+        self.assertLessEqual(max(map(len, server.pieces)), 1000)
+        self.assertGreater(len(set(server.seen)), 50)
+
+    def test_pieces_again_whole(self) -> None:
+        """With the old bufferSize back, what comes is handed on as it comes."""
+
+        class Fickle(Collector):
+            def begin(self) -> None:
+                self.transport.bufferSize = 10
+
+            def dataReceived(self, data: bytes) -> None:
+                super().dataReceived(data)
+                self.transport.bufferSize = type(self.transport).SEND_LIMIT
+
+        class Sender(Collector):
+            def begin(self) -> None:
+                self.transport.write(bytes(_MANY))
+                self.transport.loseConnection()
+
+        server = Fickle()
+        self.run_with(server, Sender())
+        self.assertEqual(sum(map(len, server.pieces)), _MANY)
+        self.assertEqual(len(server.pieces[0]), 10)
+        self.assertGreater(max(map(len, server.pieces)), 10_000)
+
+    def test_paused_from_the_first(self) -> None:
+        """Who pauses at once is given nothing, and everything, the end too, when it resumes."""
+
+        class Waiting(Collector):
+            early = -1
+
+            def begin(self) -> None:
+                self.transport.reactor.callLater(0, self.transport.pauseProducing)
+                self.transport.reactor.callLater(0.05, self.go_on)
+
+            def go_on(self) -> None:
+                self.early = len(self.pieces)
+                self.transport.resumeProducing()
+
+        class Sender(Collector):
+            def begin(self) -> None:
+                self.transport.write(b"all of it")
+                self.transport.loseConnection()
+
+        server = Waiting()
+        self.run_with(server, Sender())
+        self.assertEqual((server.early, b"".join(server.pieces)), (0, b"all of it"))
+
+    def test_back_pressure(self) -> None:
+        """A producer is paused while the other side takes nothing, and goes on when it does."""
+
+        class Reader(Collector):
+            def begin(self) -> None:
+                self.transport.pauseProducing()
+
+        @implementer(IPushProducer)
+        class Producer(Collector):
+            sent = 0
+            paused_at = 0
+
+            def begin(self) -> None:
+                self.transport.registerProducer(self, True)
+                self.resumeProducing()
+
+            def resumeProducing(self) -> None:
+                self.running = True
+                while self.running and self.sent < 20 * _MANY:
+                    self.sent += 100_000
+                    self.transport.write(bytes(100_000))
+                if self.running:
+                    self.transport.unregisterProducer()
+                    self.transport.loseConnection()
+
+            def pauseProducing(self) -> None:
+                self.running = False
+                if not self.paused_at:
+                    self.paused_at = self.sent
+                    reader.transport.resumeProducing()
+
+            def stopProducing(self) -> None:
+                pass
+
+        reader, producer = Reader(), Producer()
+        self.run_with(reader, producer)
+        self.assertEqual(sum(map(len, reader.pieces)), 20 * _MANY)
+        self.assertTrue(0 < producer.paused_at < 15 * _MANY)
+
+    def test_timers_are_not_early(self) -> None:
+        """A timer is called when it is due, and the reactor is not woken over and over before."""
+        reactor = self.buildReactor()
+        woken = []
+        look = reactor.runUntilCurrent
+        due: list[float] = []
+
+        def look_and_count() -> None:
+            woken.append(reactor.seconds())
+            look()
+
+        reactor.runUntilCurrent = look_and_count
+
+        def begin() -> None:
+            for milliseconds in (10.3, 20.4, 30.49):
+                at = reactor.seconds() + milliseconds / 1000
+                reactor.callLater(milliseconds / 1000, due.append, at)
+            reactor.callLater(0.05, reactor.stop)
+
+        reactor.callWhenRunning(begin)
+        self.runReactor(reactor)
+        self.assertEqual(len(due), 3)
+        self.assertLess(len(woken), 20)
