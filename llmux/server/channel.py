@@ -1,4 +1,9 @@
-"""One client's connection: requests come in strictly, bounded in size and time, one at a time."""
+"""
+One client's connection: its deadlines, what it is refused, and how it ends.
+
+How its bytes become requests is another matter, of which there are two makes
+(:mod:`llmux.server.strict`, :mod:`llmux.server.fast`).
+"""
 
 from __future__ import annotations
 
@@ -6,19 +11,17 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.interfaces import IDelayedCall, ITCPTransport
-from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, _ChunkedTransferDecoder, _IdentityTransferDecoder
 from twisted.web.http import Request as HTTPRequest
+from twisted.web.http_headers import Headers
 
-from llmux.server.head import RequestLine, read_head, read_request_line
+from llmux.server.head import Head, RequestLine
+from llmux.server.head_reader import HeadReader
 from llmux.server.refusals import Refusal, Refused
 from llmux.server.request import RelayRequest, body_too_large
 from llmux.server.tcp import closed_by_peer
 from llmux.server.terms import Terms
-
-MAX_HEAD = 64 * 1024
-"""Bytes that the head of a request may have."""
 
 HEAD_SECS = 30.0
 """Seconds from the first byte of a request's head to its last."""
@@ -55,7 +58,7 @@ _UNKNOWN = RequestLine(b"-", b"-", b"HTTP/1.1")
 
 class RelayChannel(HTTPChannel):
     """
-    twisted.web's channel with a parser of its own for the head, limits and deadlines.
+    twisted.web's channel with limits and deadlines, and refusals of its own.
 
     Whatever is refused becomes a request with a :attr:`~RelayRequest.refusal`, so that it is
     answered, counted and logged like any other; nothing that follows it on the connection is looked
@@ -67,19 +70,15 @@ class RelayChannel(HTTPChannel):
     is promised and with the newest.
     """
 
-    MAX_LENGTH = MAX_HEAD
     site: Any  # a RelaySite, which knows this class
     terms: Terms
     timeOut = IDLE_SECS  # Twisted's name
 
     def __init__(self) -> None:
         super().__init__()
-        self._line: RequestLine | None = None
-        self._lines: list[bytes] = []
-        self._head_size = 0
+        self._reader = HeadReader()  # of the head that is coming
         self._in_head = False
         self._head_began = 0.0
-        self._blank_seen = False
         self._request: RelayRequest | None = None  # the one whose body is being received
         self._asked = False  # whether a request has come
         self._refused = False
@@ -109,56 +108,6 @@ class RelayChannel(HTTPChannel):
         """Close at once, in such a way that the client takes no answer for whole that is not."""
         self._network().abortConnection()
 
-    def dataReceived(self, data: bytes) -> None:
-        """See :meth:`IProtocol.dataReceived`."""
-        if self._tunnel is not None:
-            self._tunnel(data)
-            return
-        if self._request is not None:
-            self.resetTimeout()  # a body makes progress
-        elif not self._handlingRequest and not self._in_head:
-            self._begin_head()
-        outermost = not self._busyReceiving
-        LineReceiver.dataReceived(self, data)
-        if not outermost or not self.line_mode or not self._buffer:
-            return
-        if b"\n" in self._buffer:
-            self._refuse(Refused(Refusal.LINE_END))  # or it would never be a line
-        elif not self._in_head:
-            self._begin_head()  # it came along with the end of the request before
-
-    def _begin_head(self) -> None:
-        self._in_head = True
-        self._head_began = self.terms.clock.seconds()
-        self.setTimeout(HEAD_SECS)  # from the first byte on, and not anew for each
-
-    def lineReceived(self, line: bytes) -> None:
-        """Take in a line of a head."""
-        if self._refused:
-            return
-        if not self._in_head:  # several requests came at once
-            self._begin_head()
-        if not line and self._line is None and not self._blank_seen:
-            self._blank_seen = True  # RFC 9112, 2.2: one is ignored
-            return
-        self._head_size += len(line) + len(self.delimiter)
-        if self._head_size > MAX_HEAD:
-            self.lineLengthExceeded(line)
-            return
-        try:
-            if self._line is None:
-                self._line = read_request_line(line)
-            elif line:
-                self._lines.append(line)
-            else:
-                self._begin(self._line)
-        except Refused as refused:
-            self._refuse(refused)
-
-    def lineLengthExceeded(self, line: bytes) -> None:
-        """See :meth:`LineReceiver.lineLengthExceeded`."""
-        self._refuse(Refused(Refusal.HEAD_SIZE, f"more than {MAX_HEAD} bytes"))
-
     def rawDataReceived(self, data: bytes) -> None:
         """Take in a part of a body, or of what comes after it."""
         if self._refused:
@@ -174,11 +123,9 @@ class RelayChannel(HTTPChannel):
         """Hand the request on, whole."""
         if self._request is not None:
             self._network().bufferSize = self._read_size
-        self._request = self._line = None
+        self._request = None
         self._asked = True
-        self._lines = []
-        self._head_size = 0
-        self._in_head = self._blank_seen = False
+        self._in_head = False
         self.setTimeout(None)
         super().allContentReceived()
 
@@ -278,13 +225,19 @@ class RelayChannel(HTTPChannel):
             self._unread.cancel()
             self._unread = None
 
-    def _begin(self, line: RequestLine) -> None:
-        """Begin a request: its head is whole."""
-        request = self._new_request(line)
-        self._request = request
-        head = read_head(line.version, self._lines, request.requestHeaders)
-        if line.refused is not None:
-            raise line.refused
+    def _begin_head(self) -> None:
+        self._in_head = True
+        self._reader = HeadReader()
+        self._head_began = self.terms.clock.seconds()
+        self.setTimeout(HEAD_SECS)  # from the first byte on, and not anew for each
+
+    def _begin(self, line: RequestLine, head: Head) -> None:
+        """
+        Begin a request: its head is whole.
+
+        :raises Refused: if it cannot be taken.
+        """
+        request = self._request = self._new_request(line, head.headers)
         self.persistent = head.persistent and not self.site.ending
         if head.length is not None and head.length > self.terms.limits.max_body_bytes:
             raise body_too_large(self.terms.limits.max_body_bytes)
@@ -306,10 +259,10 @@ class RelayChannel(HTTPChannel):
             self._send100Continue()
         self.setRawMode()
 
-    def _new_request(self, line: RequestLine) -> RelayRequest:
+    def _new_request(self, line: RequestLine, headers: Headers) -> RelayRequest:
         self._command, self._path, self._version = line.method, line.target, line.version
         request = cast(RelayRequest, self.requestFactory(self))
-        request.begin(line, self._head_began)
+        request.begin(line, headers, self._head_began)
         self.requests.append(request)
         return request
 
@@ -319,7 +272,8 @@ class RelayChannel(HTTPChannel):
             return
         self._refused = True
         self.persistent = False
-        request = self._request or self._new_request(self._line or _UNKNOWN)
+        reader = self._reader
+        request = self._request or self._new_request(reader.line or _UNKNOWN, reader.headers)
         request.refusal = refused
         self.allContentReceived()
 

@@ -8,7 +8,6 @@ pure; what it is fed with is up to the HTTP stack.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import attrs
 from twisted.web.http_headers import Headers
@@ -87,29 +86,47 @@ def read_request_line(line: bytes) -> RequestLine:
         return RequestLine(method, target, version, refused)
 
 
-def read_head(version: bytes, lines: Sequence[bytes], headers: Headers) -> Head:
+def read_header(line: bytes) -> tuple[bytes, bytes]:
     """
-    Read the headers.
+    Read a header.
 
-    :param version: the request's.
-    :param lines: a header each, without its end.
-    :param headers: takes them; those before one that is refused are in it, too.
-    :raises Refused: if they cannot be taken.
+    :param line: without its end.
+    :returns: its name and its value.
+    :raises Refused: if it cannot be taken.
     """
-    if len(lines) > MAX_HEADERS:
-        raise Refused(Refusal.HEADER_COUNT, f"more than {MAX_HEADERS}")
-    for line in lines:
-        headers.addRawHeader(*_read_header(line))
+    if b"\n" in line or b"\r" in line:
+        raise Refused(Refusal.LINE_END)
+    if line[:1] in (b" ", b"\t"):
+        raise Refused(Refusal.FOLDED)
+    name, colon, value = line.partition(b":")
+    if not colon or not _TOKEN.fullmatch(name):
+        raise Refused(Refusal.HEADER_NAME)
+    if _CONTROL.search(value):
+        raise Refused(Refusal.HEADER_VALUE, name.decode("ascii"))
+    return name, value.strip(_WHITESPACE)
+
+
+def end_head(line: RequestLine, headers: Headers) -> Head:
+    """
+    Say what a whole head says.
+
+    :param line: its first line.
+    :param headers: all of them.
+    :raises Refused: if it cannot be taken.
+    """
     hosts = headers.getRawHeaders(b"host", [])
-    if len(hosts) > 1 or (not hosts and version == b"HTTP/1.1"):
+    if len(hosts) > 1 or (not hosts and line.version == b"HTTP/1.1"):
         raise Refused(Refusal.HOST)
-    length = _read_framing(version, headers)
-    return Head(
+    length = _read_framing(line.version, headers)
+    head = Head(
         headers=headers,
         length=length,
-        persistent=version == b"HTTP/1.1" and b"close" not in tokens(headers, b"connection"),
-        awaits_continue=_read_expectation(version, headers) and length != 0,
+        persistent=line.version == b"HTTP/1.1" and b"close" not in tokens(headers, b"connection"),
+        awaits_continue=_read_expectation(line.version, headers) and length != 0,
     )
+    if line.refused is not None:
+        raise line.refused
+    return head
 
 
 def _origin_form(method: bytes, target: bytes) -> bytes:
@@ -126,19 +143,6 @@ def _origin_form(method: bytes, target: bytes) -> bytes:
     if not authority or b"@" in authority:
         raise Refused(Refusal.TARGET)
     return b"/" + question + query + slash + path if question else b"/" + path
-
-
-def _read_header(line: bytes) -> tuple[bytes, bytes]:
-    if line[:1] in (b" ", b"\t"):
-        raise Refused(Refusal.FOLDED)
-    name, colon, value = line.partition(b":")
-    if b"\n" in line or b"\r" in line:
-        raise Refused(Refusal.LINE_END)
-    if not colon or not _TOKEN.fullmatch(name):
-        raise Refused(Refusal.HEADER_NAME)
-    if _CONTROL.search(value):
-        raise Refused(Refusal.HEADER_VALUE, name.decode("ascii"))
-    return name, value.strip(_WHITESPACE)
 
 
 def _read_framing(version: bytes, headers: Headers) -> int | None:

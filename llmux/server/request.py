@@ -50,13 +50,15 @@ class RelayRequest(Request):
         host: str = getattr(self.getClientAddress(), "host", "unix")
         return host
 
-    def begin(self, line: RequestLine, arrived: float) -> None:
+    def begin(self, line: RequestLine, headers: Headers, arrived: float) -> None:
         """
-        Take in the first line.
+        Take in the head.
 
-        :param line: the first line.
-        :param arrived: when it came, in the clock's seconds.
+        :param line: its first line.
+        :param headers: all of them, or those that were read before it was refused.
+        :param arrived: when it began to come, in the clock's seconds.
         """
+        self.requestHeaders = headers
         self.method, self.uri, self.clientproto = line.method, line.target, line.version
         self.path = self.uri.partition(b"?")[0]
         self.args = {}

@@ -14,6 +14,7 @@ from twisted.web.server import Site
 from llmux.config import Limits
 from llmux.server.channel import IDLE_SECS, RelayChannel
 from llmux.server.request import RelayRequest
+from llmux.server.strict import StrictChannel
 from llmux.server.terms import Terms
 
 
@@ -32,7 +33,7 @@ class RelaySite(Site):
     :ivar ending: whether each connection is closed as soon as its request has been answered.
     """
 
-    protocol = RelayChannel  # type: ignore[assignment]  # Twisted's is a function
+    protocol = StrictChannel  # type: ignore[assignment]  # Twisted's is a function
     displayTracebacks = False
     noisy = False
 
