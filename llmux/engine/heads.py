@@ -1,0 +1,109 @@
+"""
+Heads of requests, read by llhttp: those that come whole, and about which nothing is unusual.
+
+Nearly all do.  For the others there has to be another reader, which knows what to answer to what
+is no head: this one never says more than "not by me".  llhttp tolerates some of what two programs
+could read in two ways, and versions of it differ in that.  So what is read here has been looked at
+beside llhttp as well, at the speed of C: every line has its end, no byte is a control character,
+and each line behind the first is one header.
+"""
+
+from __future__ import annotations
+
+import attrs
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from twisted.web.http_headers import Headers
+
+END = b"\r\n\r\n"
+"""What every head ends with."""
+
+_LINE_END = b"\r\n"
+_USUAL = bytes({*range(0x20, 0x100), ord("\t")} - {0x7F})
+_VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
+_MOST_NAMES = 4096  # that are remembered: a client could make up any number
+
+
+@attrs.frozen
+class WholeHead:
+    """
+    A head that could be read.
+
+    :param line: its first line, of three words with one space between each.
+    :param headers: all of them, their values without the white space around.
+    :param count: how many they are.
+    :param size: of all of it, in bytes.
+    """
+
+    line: bytes
+    headers: Headers
+    count: int
+    size: int
+
+
+def read_whole(head: bytes) -> WholeHead | None:
+    """
+    Read a head.
+
+    :param head: from its first byte to the empty line.
+    :returns: ``None`` if another reader has to look at it.
+    """
+    lines = head.count(_LINE_END)
+    if head.translate(None, _USUAL) != _LINE_END * lines:
+        return None
+    line = head[: head.find(_LINE_END)]
+    if line.count(b" ") != 2 or not line.endswith(_VERSIONS):
+        return None
+    found = _Found()
+    try:
+        HttpRequestParser(found).feed_data(head)
+    except HttpParserUpgrade:  # the head is whole; what becomes of it is not llhttp's business
+        pass
+    except HttpParserError:
+        return None
+    if found.count != lines - 2:  # the first line, and the empty one
+        return None
+    return WholeHead(line, found.headers(), found.count, len(head))
+
+
+class _Found:
+    """What llhttp finds."""
+
+    __slots__ = ("_raw", "count")
+
+    def __init__(self) -> None:
+        self._raw: dict[bytes, list[bytes]] = {}
+        self.count = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        self.count += 1
+        canonical = _names.get(name) or _canonical(name)
+        value = value.strip(b" \t")
+        values = self._raw.get(canonical)
+        if values is None:
+            self._raw[canonical] = [value]
+        else:
+            values.append(value)
+
+    def headers(self) -> Headers:
+        """Give all of them."""
+        headers = Headers()
+        # There is no public way that does not take them apart and put them together once more.
+        headers._rawHeaders = self._raw
+        return headers
+
+
+_names: dict[bytes, bytes] = {}
+
+
+def _canonical(name: bytes) -> bytes:
+    """
+    Write a header's name as Twisted does.
+
+    :raises InvalidHeaderName: if it is none; llhttp lets none of these through.
+    """
+    headers = Headers({name: []})
+    ((canonical, _),) = headers.getAllRawHeaders()
+    if len(_names) < _MOST_NAMES:
+        _names[name] = canonical
+    return canonical
