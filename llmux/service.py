@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from txaio.tx import make_logger
 from llmux.budget import Budget
 from llmux.config import Config, ModelConfig
 from llmux.costs import SwitchCosts
+from llmux.engine.choice import HTTP
 from llmux.events import Events
 from llmux.hooks.contract import Leftover
 from llmux.hooks.runner import HookRunner
@@ -157,6 +159,7 @@ def build_app(
     reactor: Any,
     registry: CollectorRegistry | None = None,
     read: Callable[[], Config] | None = None,
+    http: str | None = None,
 ) -> App:
     """
     Build a multiplexer.  It listens nowhere and has started nothing yet.
@@ -166,6 +169,8 @@ def build_app(
         :func:`llmux.clock.make_monotonic`.
     :param registry: where the metrics are kept, instead of a registry of their own.
     :param read: reads the configuration again, for :meth:`App.reload`.
+    :param http: which HTTP stack serves (:data:`llmux.engine.choice.HTTP`); ``None``: the one that
+        the environment asks for, or the fast one if its package is installed.
     :raises ConfigError: if the state directory cannot be used.
     :raises LLMuxError: if its policy cannot be made.
     """
@@ -227,6 +232,7 @@ def build_app(
         is_model=lambda name: name in house.names,
         refused=metrics.connection_refused,
         abandoned=resource.abandoned,
+        http=HTTP.made(os.environ) if http is None else http,
     )
     reloading = Reload(read, house, site, switcher, hooks, metrics, events)
     app = App(

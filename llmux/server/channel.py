@@ -153,7 +153,9 @@ class RelayChannel(HTTPChannel):
     def loseConnection(self) -> None:
         """Close, after all that was written has been sent."""
         self._closing = True
-        if any(self._dataBuffer):  # what came behind the last request is not looked at
+        if self._buffer or any(
+            self._dataBuffer
+        ):  # what came behind the last request is not looked at
             self._refused = True
         if self._refused and ITCPTransport.providedBy(self.transport):
             self._network().unregisterProducer()
@@ -237,8 +239,7 @@ class RelayChannel(HTTPChannel):
 
         :raises Refused: if it cannot be taken.
         """
-        request = self._request = self._new_request(line, head.headers)
-        self.persistent = head.persistent and not self.site.ending
+        request = self._open(line, head)
         if head.length is not None and head.length > self.terms.limits.max_body_bytes:
             raise body_too_large(self.terms.limits.max_body_bytes)
         request.gotLength(head.length)
@@ -258,6 +259,12 @@ class RelayChannel(HTTPChannel):
         if head.awaits_continue:
             self._send100Continue()
         self.setRawMode()
+
+    def _open(self, line: RequestLine, head: Head) -> RelayRequest:
+        """Make the request that is received from now on."""
+        request = self._request = self._new_request(line, head.headers)
+        self.persistent = head.persistent and not self.site.ending
+        return request
 
     def _new_request(self, line: RequestLine, headers: Headers) -> RelayRequest:
         self._command, self._path, self._version = line.method, line.target, line.version

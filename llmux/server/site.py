@@ -12,6 +12,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Site
 
 from llmux.config import Limits
+from llmux.engine.choice import STOCK
 from llmux.server.channel import IDLE_SECS, RelayChannel
 from llmux.server.request import RelayRequest
 from llmux.server.strict import StrictChannel
@@ -29,11 +30,11 @@ class RelaySite(Site):
     :param is_model: tells whether a name is a model's.
     :param refused: called for each connection that is one too many.
     :param abandoned: called with each request whose client has gone before all of it had come.
+    :param http: which HTTP stack reads the requests (:data:`llmux.engine.choice.HTTP`).
     :ivar max_connections: how many may be open.
     :ivar ending: whether each connection is closed as soon as its request has been answered.
     """
 
-    protocol = StrictChannel  # type: ignore[assignment]  # Twisted's is a function
     displayTracebacks = False
     noisy = False
 
@@ -45,8 +46,10 @@ class RelaySite(Site):
         is_model: Callable[[str], bool],
         refused: Callable[[], None],
         abandoned: Callable[[RelayRequest], None],
+        http: str = STOCK,
     ) -> None:
         super().__init__(resource, RelayRequest, timeout=IDLE_SECS, reactor=reactor)
+        self.protocol = _channel(http)  # type: ignore[assignment]  # Twisted's is a function
         self._terms = Terms(reactor, limits, is_model)
         self.max_connections = limits.max_connections
         self.ending = False
@@ -110,3 +113,12 @@ class RelaySite(Site):
 
     def log(self, request: HTTPRequest) -> None:
         """Write nothing."""
+
+
+def _channel(http: str) -> type[RelayChannel]:
+    """Choose the make of the connections; what only one of them needs may not be installed."""
+    if http == STOCK:
+        return StrictChannel
+    from llmux.server.fast import FastChannel
+
+    return FastChannel

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 import attrs
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ITCPTransport
@@ -20,6 +17,7 @@ from zope.interface import alsoProvides
 
 from llmux.clock import VirtualClock
 from llmux.config import Limits
+from llmux.engine.choice import HTTP, STOCK
 from llmux.server.channel import HEAD_SECS, IDLE_SECS, LINGER_SECS, RelayChannel
 from llmux.server.head_reader import MAX_HEAD
 from llmux.server.refusals import Refusal, Refused
@@ -93,9 +91,11 @@ class Connection:
     """
     A client's connection to a site, on virtual time.
 
+    :param http: the HTTP stack.
     :param spool: where bodies are kept; ``None``: where the system keeps temporary files.
     """
 
+    http: str
     spool: Path | None = None
     clock: VirtualClock = attrs.field(factory=VirtualClock)
     desk: Desk = attrs.field(factory=Desk)
@@ -112,6 +112,7 @@ class Connection:
             is_model=lambda name: False,
             refused=lambda: None,
             abandoned=lambda request: None,
+            http=self.http,
         )
         self.connect()
 
@@ -151,9 +152,11 @@ class Connection:
 
 
 class DeadlineTests(SynchronousTestCase):
+    http = STOCK
+
     def setUp(self) -> None:
         """Connect."""
-        self.connection = Connection()
+        self.connection = Connection(self.http)
         self.say, self.clock = self.connection.say, self.connection.clock
         self.line, self.desk = self.connection.line, self.connection.desk
         self.addCleanup(self.assert_nothing_is_left)
@@ -288,7 +291,7 @@ class DeadlineTests(SynchronousTestCase):
     def test_nothing_is_left_behind(self) -> None:
         """A client that leaves at whatever moment leaves no timer and no count behind."""
         for said in (b"", b"G", POST[:-1], POST, CHUNKED, b"BREW / HTTP/1.1\r\n", GET * 2):
-            connection = Connection()
+            connection = Connection(self.http)
             connection.say(said)
             self.assertEqual(connection.site.connections, 1)
             connection.line.loseConnection()
@@ -296,10 +299,16 @@ class DeadlineTests(SynchronousTestCase):
             self.assertEqual(connection.clock.getDelayedCalls(), [], said)
 
 
+class FastDeadlineTests(DeadlineTests):
+    http = HTTP.name
+
+
 class LimitTests(SynchronousTestCase):
+    http = STOCK
+
     def refusal(self, *said: bytes, spool: Path | None = None) -> Refusal | None:
         """Say something; give why it was refused.  Nothing of it may be taken for a good one."""
-        connection = Connection(spool)
+        connection = Connection(self.http, spool)
         connection.say(*said)
         (refusal,) = connection.refusals()
         return refusal
@@ -316,7 +325,7 @@ class LimitTests(SynchronousTestCase):
     def test_body(self) -> None:
         """A body that is too long is refused by its length, or as soon as it is known."""
         head = b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
-        connection = Connection()
+        connection = Connection(self.http)
         self.assertNotIn(CONTINUE, connection.say(head % (MAX_BODY + 1)))
         self.assertEqual(connection.refusals(), [Refusal.BODY_SIZE])
         self.assertIsNone(self.refusal(head % MAX_BODY, b"a" * MAX_BODY))
@@ -352,14 +361,19 @@ class LimitTests(SynchronousTestCase):
 
     def test_continue(self) -> None:
         """Who waits for 100 Continue gets it when the head has been taken, and only once."""
-        connection = Connection()
+        connection = Connection(self.http)
         self.assertEqual(connection.say(CHUNKED[:-2] + b"Expect: 100-continue\r\n\r\n"), CONTINUE)
         self.assertEqual(connection.say(b"5\r\nhello\r\n"), CONTINUE)
         connection.say(b"0\r\n\r\n")
         self.assertEqual([one.status for one in connection.heard()], [100, 200])
 
 
+class FastLimitTests(LimitTests):
+    http = HTTP.name
+
+
 class PieceTests(SynchronousTestCase):
+    http = STOCK
     STREAMS = (
         GET + POST + GET,
         CHUNKED + b"5;a=b\r\nhello\r\n006\r\n world\r\n0\r\nX-Sum: 1\r\n\r\n" + GET,
@@ -389,7 +403,7 @@ class PieceTests(SynchronousTestCase):
 
     def test_in_order(self) -> None:
         """A request that comes while another is being answered waits for its turn."""
-        connection = Connection()
+        connection = Connection(self.http)
         connection.desk.slow = True
         connection.say(GET + POST)
         for number in range(2):
@@ -400,16 +414,11 @@ class PieceTests(SynchronousTestCase):
         bodies = [answer.body for answer in connection.heard()]
         self.assertEqual(bodies, [b"GET /x ", b"POST /x hello"])
 
-    @given(st.lists(st.sampled_from(sorted({*b"GE /xHTP1.\r\n:h\x00"})), max_size=60), st.data())
-    def test_noise(self, noise: list[int], data: st.DataObject) -> None:
-        """Whatever comes behind a good request, it is answered the same in whatever pieces."""
-        stream = GET + bytes(noise)
-        cuts = sorted(data.draw(st.sets(st.integers(1, len(stream)), max_size=6)))
-        edges = [0, *cuts, len(stream)]
-        pieces = [stream[a:b] for a, b in pairwise(edges)]
-        self.assertEqual(self.told(*pieces), self.told(stream), pieces)
-
     def told(self, *pieces: bytes) -> tuple[bytes, list[Refusal | None]]:
         """Say some pieces; give all that comes back, and what was refused."""
-        connection = Connection()
+        connection = Connection(self.http)
         return connection.say(*pieces), connection.refusals()
+
+
+class FastPieceTests(PieceTests):
+    http = HTTP.name

@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from llmux.config import Shutdown
 from llmux.ending import SENDING_SECS, Ending
+from llmux.engine.choice import HTTP, STOCK
 from llmux.events import Events
 from llmux.server.channel import FIRST_SECS
 from llmux.server.request import RelayRequest
@@ -22,9 +23,11 @@ from llmux.test.test_channel import GET, POST, Connection, Line
 
 
 class ConnectionTests(SynchronousTestCase):
+    http = STOCK
+
     def setUp(self) -> None:
         """Connect."""
-        self.connection = Connection()
+        self.connection = Connection(self.http)
         self.site = self.connection.site
 
     def finish(self) -> None:
@@ -195,10 +198,16 @@ class Port:
         return IPv4Address("TCP", "127.0.0.1", 1)
 
 
+class FastConnectionTests(ConnectionTests):
+    http = HTTP.name
+
+
 class EndingTests(SynchronousTestCase):
+    http = STOCK
+
     def setUp(self) -> None:
         """Have a client, a port, and something to end."""
-        self.connection = Connection()
+        self.connection = Connection(self.http)
         self.connection.desk.slow = True
         self.clock = self.connection.clock
         self.switcher = FakeSwitcher()
@@ -294,3 +303,7 @@ class EndingTests(SynchronousTestCase):
         self.switcher.closed.errback(RuntimeError("a bug"))
         self.successResultOf(over)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+
+class FastEndingTests(EndingTests):
+    http = HTTP.name
