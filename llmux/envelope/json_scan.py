@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 
 from llmux.envelope import json_tokens as tokens
 from llmux.envelope.scanner import LONGEST_NAME, Malformed, Scanner
@@ -61,12 +62,44 @@ class JsonScanner(Scanner):
                 _, end = codecs.utf_8_decode(data, "strict", False)
             except UnicodeDecodeError as error:
                 end, invalid = error.start, True
+        if not self._open and data.endswith(b"}") and self._take_whole(data, end):
+            return b""
         rest = data[self._walk(data, end) :]
         if invalid and not self._over:
             raise Malformed("it is not UTF-8", self._begin + end)
         if rest[:1] and rest[0] in _NUMBERS and not self._in_string:
             return tokens.DIGITS.sub(rb"\1", rest)  # one digit says as much as a million
         return rest
+
+    def _take_whole(self, data: bytes, end: int) -> bool:
+        """
+        Take a document that is all there, in a few matches.
+
+        :returns: whether that could be done; if not, nothing is known yet.
+        """
+        model, stream = None, False
+        begin = tokens.BEGIN.match(data, 0, end)
+        assert begin is not None  # whoever chose this scanner has seen the brace
+        pos = _skip(tokens.TOP_MEMBERS, data, begin.end(), end)
+        while field := tokens.FIELD.match(data, pos, end):
+            if field[1] is None:
+                stream = field[2] == b"true"
+            elif model is not None or len(field[1]) > LONGEST_NAME:
+                return False
+            else:
+                model = field
+            if field[3] is not None:
+                break
+            pos = _skip(tokens.TOP_MEMBERS, data, field.end(), end)
+        else:
+            if not tokens.LAST_MEMBER.match(data, pos, end):
+                return False
+        if model is not None:
+            self.model = _text(model[1])
+            self.model_span = self._begin + model.start(1) - 1, self._begin + model.end(1) + 1
+        self.stream = stream
+        self._over = True
+        return True
 
     def _walk(self, data: bytes, end: int) -> int:
         """Take one step after the other; give where they end."""
@@ -248,11 +281,20 @@ class JsonScanner(Scanner):
         return pos + 1
 
 
+def _skip(run: re.Pattern[bytes], data: bytes, pos: int, end: int) -> int:
+    match = run.match(data, pos, end)
+    assert match is not None  # it may be empty
+    return match.end()
+
+
 def _text(raw: bytes) -> str:
     """
     Decode a string whose text is known to be valid.
 
     Half of a surrogate pair, which JSON can spell and nothing can encode, is replaced.
     """
-    text: str = json.loads(b'"%s"' % raw)
+    text: str = raw.decode("utf-8")
+    if "\\" not in text:
+        return text
+    text = json.loads(f'"{text}"')
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -68,3 +68,12 @@ DIGITS = re.compile(rb"([0-9])[0-9]*+")
 ELEMENTS = {True: _run(NESTED, None), False: _run(0, None)}
 MEMBERS = {True: _run(NESTED, _STRING), False: _run(0, _STRING)}
 TOP_MEMBERS = _run(NESTED, _OTHER_KEY)
+
+# The document itself, where little in it is unusual and all of it is there
+BEGIN = re.compile(rb"\{" + _SPACE)
+_IS = _SPACE + rb":" + _SPACE
+FIELD = re.compile(
+    rb'(?:"model"%s"(%s)"|"stream"%s(true|false))%s(?:,%s|(\}))'
+    % (_IS, _PLAIN, _IS, _SPACE, _SPACE)
+)
+LAST_MEMBER = re.compile(_OTHER_KEY + _IS + _value(NESTED) + _SPACE + rb"\}")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from llmux.envelope import Envelope
-from llmux.envelope.json_scan import DEEPEST
+from llmux.envelope.json_scan import DEEPEST, JsonScanner
 from llmux.envelope.scanner import LONGEST_NAME
 from llmux.errors import NoModel
 from llmux.test.envelopes import cuts, feed, make_reader, outcome, read
@@ -401,6 +401,18 @@ class JsonTests(SynchronousTestCase):
         """Whatever follows a brace, there is a model or an error, the same for any cut."""
         body = b"{" + rest
         self.assertEqual(outcome(body), outcome(body, at=at))
+
+    def test_usual_documents(self) -> None:
+        """A usual document that comes at once is not gone through step by step."""
+        usual = (
+            b'{"model": "a", "messages": [{"role": "user", "content": "x\\n"}], "stream": true}',
+            b'{"messages":[{"content":[{"x":1}]}],"stream":false,"model":"a","stream":true}',
+            b'{"n": 1, "stream": true, "model" : "a" , "o": "\xc3\xbc" }',
+        )
+        self.patch(JsonScanner, "_walk", None)
+        for body in usual:
+            self.assertEqual(read(body), Envelope("a", stream=True), body)
+        self.assertRaises(NoModel, read, b'{"n": 1}')
 
     def test_span_counts_all_bytes(self) -> None:
         """The span counts from the body's begin, blanks before the document included."""
