@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from twisted.internet.interfaces import IDelayedCall, ITCPTransport
+from twisted.internet.interfaces import IAddress, IDelayedCall, ITCPTransport
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, _ChunkedTransferDecoder, _IdentityTransferDecoder
 from twisted.web.http import Request as HTTPRequest
 from twisted.web.http_headers import Headers
 
+from llmux.engine.deadline import Deadline
 from llmux.server.head import Head, RequestLine
 from llmux.server.head_reader import HeadReader
 from llmux.server.refusals import Refusal, Refused
-from llmux.server.request import RelayRequest, body_too_large
+from llmux.server.request import RelayRequest, body_too_large, write_head
 from llmux.server.tcp import closed_by_peer
 from llmux.server.terms import Terms
 
@@ -72,7 +73,7 @@ class RelayChannel(HTTPChannel):
 
     site: Any  # a RelaySite, which knows this class
     terms: Terms
-    timeOut = IDLE_SECS  # Twisted's name
+    timeOut: float | None = IDLE_SECS  # type: ignore[assignment]  # Twisted's; not whole ones only
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,10 +90,31 @@ class RelayChannel(HTTPChannel):
 
     def connectionMade(self) -> None:
         """See :meth:`IProtocol.connectionMade`."""
+        self._deadline = Deadline(self.terms.clock, self.timeoutConnection)
+        self._peer: IAddress = self._network().getPeer()
+        self._host: IAddress = self._network().getHost()
         super().connectionMade()
         self._read_size = getattr(self._network(), "bufferSize", SLICE)
         if self.site.ending:  # it was in the queue when the door was shut
             self.end()
+
+    def setTimeout(self, period: float | None) -> float | None:  # noqa: N802  # Twisted's name
+        """See :meth:`TimeoutMixin.setTimeout`."""
+        before, self.timeOut = self.timeOut, period
+        self._deadline.set(period)
+        return before
+
+    def resetTimeout(self) -> None:  # noqa: N802  # Twisted's name
+        """See :meth:`TimeoutMixin.resetTimeout`."""
+        self._deadline.set(self.timeOut)
+
+    def getPeer(self) -> IAddress:  # noqa: N802  # Twisted's name
+        """Give the client's address, as it was when it connected."""
+        return self._peer
+
+    def getHost(self) -> IAddress:  # noqa: N802  # Twisted's name
+        """Give the address that the client has connected to."""
+        return self._host
 
     def end(self) -> None:
         """Close as soon as what has been asked is answered."""
@@ -121,13 +143,17 @@ class RelayChannel(HTTPChannel):
 
     def allContentReceived(self) -> None:
         """Hand the request on, whole."""
-        if self._request is not None:
+        if self._transferDecoder is not None:
+            self._transferDecoder = None
             self._network().bufferSize = self._read_size
         self._request = None
         self._asked = True
         self._in_head = False
         self.setTimeout(None)
-        super().allContentReceived()
+        self._handlingRequest = True
+        self.setRawMode()  # whatever comes is kept until the request is done
+        request = self.requests[-1]
+        request.requestReceived(request.method, request.uri, request.clientproto)
 
     def requestDone(self, request: HTTPRequest) -> None:
         """
@@ -140,8 +166,22 @@ class RelayChannel(HTTPChannel):
             self._parked = request
             self.setTimeout(CLOSE_SECS)
             return
-        self._savedTimeOut = IDLE_SECS
-        super().requestDone(request)
+        self.requests.remove(request)
+        if not self._waitingForTransport:
+            self._networkProducer.resumeProducing()
+        if not self.persistent:
+            self.loseConnection()
+            return
+        self._handlingRequest = False
+        self.setTimeout(IDLE_SECS)
+        behind, self._dataBuffer = b"".join(self._dataBuffer), []
+        self.setLineMode(behind)
+
+    def writeHeaders(  # noqa: N802  # Twisted's name
+        self, version: bytes, code: bytes, reason: bytes, headers: Headers
+    ) -> None:
+        """See :meth:`HTTPChannel.writeHeaders`."""
+        self._network().write(write_head(version, code, reason, headers))
 
     def resumeProducing(self) -> None:
         """See :meth:`IPushProducer.resumeProducing`: the client has taken all there was."""
@@ -153,9 +193,7 @@ class RelayChannel(HTTPChannel):
     def loseConnection(self) -> None:
         """Close, after all that was written has been sent."""
         self._closing = True
-        if self._buffer or any(
-            self._dataBuffer
-        ):  # what came behind the last request is not looked at
+        if self._buffer or any(self._dataBuffer):  # nobody looks at what is behind the last one
             self._refused = True
         if self._refused and ITCPTransport.providedBy(self.transport):
             self._network().unregisterProducer()
@@ -188,6 +226,7 @@ class RelayChannel(HTTPChannel):
         self._stop_looking()
         abandoned = self._request
         super().connectionLost(reason)
+        self._deadline.stop()
         self.site.connection_lost(self, abandoned)
 
     def tunnel(self, received: Callable[[bytes], None]) -> None:
@@ -267,7 +306,6 @@ class RelayChannel(HTTPChannel):
         return request
 
     def _new_request(self, line: RequestLine, headers: Headers) -> RelayRequest:
-        self._command, self._path, self._version = line.method, line.target, line.version
         request = cast(RelayRequest, self.requestFactory(self))
         request.begin(line, headers, self._head_began)
         self.requests.append(request)

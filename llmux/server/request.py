@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.python.failure import Failure
+from twisted.web.http import NO_BODY_CODES, datetimeToString
 from twisted.web.http_headers import Headers
 from twisted.web.server import Request
 
@@ -44,6 +45,19 @@ class RelayRequest(Request):
     bytes_sent = 0
     defaultContentType = None  # Twisted's: invent none (twisted#11902)
 
+    def __init__(self, channel: Any) -> None:
+        """Begin with what Twisted's request has at its begin, without the layers in which it is."""
+        self.channel = channel
+        self.transport = channel.transport
+        self.client, self.host = channel.getPeer(), channel.getHost()
+        self.responseHeaders = Headers()
+        self.notifications = []
+        self.cookies = []
+        self.received_cookies = {}
+        self.queued = False
+        self._parsePOSTFormSubmission = False
+        self._adapterCache: dict[str, object] = {}  # of Componentized
+
     @property
     def client_host(self) -> str:
         """The client's address; ``unix`` where it is a UNIX socket."""
@@ -69,7 +83,7 @@ class RelayRequest(Request):
         terms = self.channel.terms
         types = self.requestHeaders.getRawHeaders(b"content-type")
         self.envelope = terms.read_envelope(self.uri, types[0] if types else None)
-        self.content = open_spool(terms.limits.spool_dir)
+        self.content = open_spool(terms.limits.spool_dir, length)
 
     def handleContentChunk(self, data: bytes) -> None:
         """
@@ -137,11 +151,40 @@ class RelayRequest(Request):
 
     def write(self, data: bytes) -> None:
         """See :meth:`IRequest.write`."""
-        if not self.startedWriting and self.channel is not None and not self.channel.persistent:
-            self.responseHeaders.setRawHeaders(b"Connection", [b"close"])
-        if self.channel is not None and self.method != b"HEAD":
+        if self.finished:
+            raise RuntimeError("Request.write called on a request after Request.finish was called.")
+        channel = self.channel
+        if channel is None or self._inFakeHead:  # to be noticed elsewhere; rendered for its length
+            return
+        bodiless = self.method == b"HEAD" or self.code in NO_BODY_CODES
+        head = b"" if self.startedWriting else self._begin_answer(bodiless)
+        if data and not bodiless:
             self.bytes_sent += len(data)
-        super().write(data)
+            self.sentLength += len(data)
+            channel.write(head + (b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data))
+        elif head:
+            channel.write(head)
+
+    def _begin_answer(self, bodiless: bool) -> bytes:
+        """Make the head of the answer; choose how the end of its body is told (RFC 9112, 6.3)."""
+        self.startedWriting = 1
+        headers = self.responseHeaders
+        if self.etag is not None:
+            headers.setRawHeaders(b"ETag", [self.etag])
+        if self.lastModified is not None and not headers.hasHeader(b"Last-Modified"):
+            headers.setRawHeaders(b"Last-Modified", [datetimeToString(self.lastModified)])
+        if self.cookies:
+            headers.setRawHeaders(b"Set-Cookie", self.cookies)
+        if (
+            self.clientproto == b"HTTP/1.1"
+            and not bodiless
+            and not headers.hasHeader(b"Content-Length")
+        ):
+            headers.setRawHeaders(b"Transfer-Encoding", [b"chunked"])
+            self.chunked = 1
+        if not self.channel.persistent:
+            headers.setRawHeaders(b"Connection", [b"close"])
+        return write_head(self.clientproto, b"%d" % self.code, self.code_message, headers)
 
     def unregisterProducer(self) -> None:
         """See :meth:`IConsumer.unregisterProducer`; also right when the client has gone."""
@@ -156,3 +199,13 @@ class RelayRequest(Request):
         one that it cannot decode.
         """
         return b"llmux"
+
+
+def write_head(version: bytes, code: bytes, reason: bytes, headers: Headers) -> bytes:
+    """Write the head of an answer."""
+    lines = [b"%b %b %b" % (version, code, reason)]
+    for name, values in headers.getAllRawHeaders():
+        for value in values:
+            lines.append(b"%b: %b" % (name, value))
+    lines.append(b"\r\n")
+    return b"\r\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -11,7 +12,7 @@ IN_MEMORY = 1024 * 1024
 """Bytes of a body that are kept in memory."""
 
 
-def open_spool(directory: Path | None) -> BinaryIO:
+def open_spool(directory: Path | None, length: int | None) -> BinaryIO:
     """
     Open a file for one body; closing it is all that it takes to be rid of it.
 
@@ -19,7 +20,10 @@ def open_spool(directory: Path | None) -> BinaryIO:
     this process is killed.
 
     :param directory: where, or ``None``: the system's temporary directory.
+    :param length: of the body in bytes, if that is known.
     """
+    if length is not None and length <= IN_MEMORY:
+        return BytesIO()
     # mypy's stubs do not say that it can be read and written like any binary file
     place = None if directory is None else os.fspath(directory)
     spool = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=place)  # noqa: SIM115  # whoever asked closes it
