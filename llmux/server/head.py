@@ -8,6 +8,7 @@ pure; what it is fed with is up to the HTTP stack.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
 import attrs
 from twisted.web.http_headers import Headers
@@ -26,6 +27,7 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # in a value; a tab is whit
 _VISIBLE = re.compile(rb"[\x21\x22\x24-\x7e]+")  # of a target: no space, no "#"
 _LONGEST_LENGTH = 18  # digits: no body is that long, and no number is too long to be read
 _WHITESPACE = b" \t"
+_Found = Mapping[bytes, Sequence[bytes]]
 
 
 @attrs.frozen
@@ -73,7 +75,7 @@ def read_request_line(line: bytes) -> RequestLine:
     if b"\n" in line or b"\r" in line:
         raise Refused(Refusal.LINE_END)
     words = line.split(b" ")
-    if len(words) != 3 or not _TOKEN.fullmatch(words[0]):
+    if len(words) != 3 or not (words[0] in METHODS or _TOKEN.fullmatch(words[0])):
         raise Refused(Refusal.REQUEST_LINE)
     method, target, version = words
     if version not in (b"HTTP/1.1", b"HTTP/1.0"):
@@ -114,15 +116,17 @@ def end_head(line: RequestLine, headers: Headers) -> Head:
     :param headers: all of them.
     :raises Refused: if it cannot be taken.
     """
-    hosts = headers.getRawHeaders(b"host", [])
+    found = dict(headers.getAllRawHeaders())  # under the names that Twisted gives them
+    hosts = found.get(b"Host", ())
     if len(hosts) > 1 or (not hosts and line.version == b"HTTP/1.1"):
         raise Refused(Refusal.HOST)
-    length = _read_framing(line.version, headers)
+    length = _read_framing(line.version, found)
+    closes = b"Connection" in found and b"close" in tokens(headers, b"connection")
     head = Head(
         headers=headers,
         length=length,
-        persistent=line.version == b"HTTP/1.1" and b"close" not in tokens(headers, b"connection"),
-        awaits_continue=_read_expectation(line.version, headers) and length != 0,
+        persistent=line.version == b"HTTP/1.1" and not closes,
+        awaits_continue=_read_expectation(line.version, found) and length != 0,
     )
     if line.refused is not None:
         raise line.refused
@@ -145,10 +149,10 @@ def _origin_form(method: bytes, target: bytes) -> bytes:
     return b"/" + question + query + slash + path if question else b"/" + path
 
 
-def _read_framing(version: bytes, headers: Headers) -> int | None:
+def _read_framing(version: bytes, found: _Found) -> int | None:
     """Say how long the body is (RFC 9112, 6.3), if there is but one way to read it."""
-    lengths = headers.getRawHeaders(b"content-length", [])
-    codings = headers.getRawHeaders(b"transfer-encoding", [])
+    lengths = found.get(b"Content-Length", ())
+    codings = found.get(b"Transfer-Encoding", ())
     if codings:
         if lengths or len(codings) > 1 or version == b"HTTP/1.0":
             raise Refused(Refusal.LENGTHS if lengths else Refusal.CODING)
@@ -166,9 +170,9 @@ def _read_framing(version: bytes, headers: Headers) -> int | None:
     return int(lengths[0])
 
 
-def _read_expectation(version: bytes, headers: Headers) -> bool:
+def _read_expectation(version: bytes, found: _Found) -> bool:
     """Say whether the client wants ``100 Continue`` (RFC 9110, 10.1.1)."""
-    expectations = headers.getRawHeaders(b"expect", [])
+    expectations = found.get(b"Expect", ())
     if not expectations or version == b"HTTP/1.0":
         return False
     if [one.lower() for one in expectations] != [b"100-continue"]:
