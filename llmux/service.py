@@ -169,11 +169,13 @@ def build_app(
         :func:`llmux.clock.make_monotonic`.
     :param registry: where the metrics are kept, instead of a registry of their own.
     :param read: reads the configuration again, for :meth:`App.reload`.
-    :param http: which HTTP stack serves (:data:`llmux.engine.choice.HTTP`); ``None``: the one that
-        the environment asks for, or the fast one if its package is installed.
+    :param http: what reads HTTP, see :data:`llmux.engine.choice.HTTP`; ``None``: what the
+        environment asks for, or the fast one.
+    :raises UnknownChoice: if that cannot be had.
     :raises ConfigError: if the state directory cannot be used.
     :raises LLMuxError: if its policy cannot be made.
     """
+    http = HTTP.made(os.environ) if http is None else http
     metrics = Metrics((*config.models, *config.first_awake), registry)
     events = Events()
     state_dir = state_directory(config.state_dir, config.path)
@@ -232,7 +234,7 @@ def build_app(
         is_model=lambda name: name in house.names,
         refused=metrics.connection_refused,
         abandoned=resource.abandoned,
-        http=HTTP.made(os.environ) if http is None else http,
+        http=http,
     )
     reloading = Reload(read, house, site, switcher, hooks, metrics, events)
     app = App(

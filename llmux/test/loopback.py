@@ -209,7 +209,7 @@ class Served:
     """
     A multiplexer on a real port, in front of raw backends.
 
-    :param test: what it lives for.
+    :param test: what it lives for; the HTTP stack is the one that it is for, if it is for one.
     :param models: by name, where each model's backend listens.
     :param general: what the configuration says beside its models.
     :param settings: of all models.
@@ -231,7 +231,7 @@ class Served:
             state_dir=Path(test.mktemp()).absolute(),
             **(general or {}),
         )
-        self.app: App = build_app(config, reactor)
+        self.app: App = build_app(config, reactor, http=getattr(test, "http", None))
         self._port = listen(self.app.site)
         self.port: int = self._port.getHost().port
         self._clients: list[Wire] = []

@@ -19,12 +19,14 @@ from llmux.test.loopback import (
     unaccepting,
     until,
 )
+from llmux.test.stacks import on_each_stack
 from llmux.test.test_tunnel import ASK, SWITCH
 
 STREAM = b'{"model": "a", "stream": true}'
 EVENTS = b"Content-Type: text/event-stream\r\n"
 
 
+@on_each_stack
 class AgainTests(TestCase):
     def setUp(self) -> None:
         """Serve a model whose wake hook, but for the first time, ends when the test says so."""

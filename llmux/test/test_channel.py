@@ -17,13 +17,13 @@ from zope.interface import alsoProvides
 
 from llmux.clock import VirtualClock
 from llmux.config import Limits
-from llmux.engine.choice import HTTP, STOCK
 from llmux.server.channel import HEAD_SECS, IDLE_SECS, LINGER_SECS, RelayChannel
 from llmux.server.head_reader import MAX_HEAD
 from llmux.server.refusals import Refusal, Refused
 from llmux.server.request import RelayRequest
 from llmux.server.site import RelaySite
 from llmux.test.messages import Message, read_message
+from llmux.test.stacks import on_each_stack
 
 BODY_SECS = 60.0
 MAX_BODY = 2_000_000
@@ -151,8 +151,9 @@ class Connection:
         return refusals
 
 
+@on_each_stack
 class DeadlineTests(SynchronousTestCase):
-    http = STOCK
+    http: str
 
     def setUp(self) -> None:
         """Connect."""
@@ -299,12 +300,9 @@ class DeadlineTests(SynchronousTestCase):
             self.assertEqual(connection.clock.getDelayedCalls(), [], said)
 
 
-class FastDeadlineTests(DeadlineTests):
-    http = HTTP.name
-
-
+@on_each_stack
 class LimitTests(SynchronousTestCase):
-    http = STOCK
+    http: str
 
     def refusal(self, *said: bytes, spool: Path | None = None) -> Refusal | None:
         """Say something; give why it was refused.  Nothing of it may be taken for a good one."""
@@ -368,12 +366,9 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual([one.status for one in connection.heard()], [100, 200])
 
 
-class FastLimitTests(LimitTests):
-    http = HTTP.name
-
-
+@on_each_stack
 class PieceTests(SynchronousTestCase):
-    http = STOCK
+    http: str
     STREAMS = (
         GET + POST + GET,
         CHUNKED + b"5;a=b\r\nhello\r\n006\r\n world\r\n0\r\nX-Sum: 1\r\n\r\n" + GET,
@@ -418,7 +413,3 @@ class PieceTests(SynchronousTestCase):
         """Say some pieces; give all that comes back, and what was refused."""
         connection = Connection(self.http)
         return connection.say(*pieces), connection.refusals()
-
-
-class FastPieceTests(PieceTests):
-    http = HTTP.name

@@ -13,17 +13,18 @@ from zope.interface import implementer
 
 from llmux.config import Shutdown
 from llmux.ending import SENDING_SECS, Ending
-from llmux.engine.choice import HTTP, STOCK
 from llmux.events import Events
 from llmux.server.channel import FIRST_SECS
 from llmux.server.request import RelayRequest
 from llmux.states import State
 from llmux.systemd import Notifier
+from llmux.test.stacks import on_each_stack
 from llmux.test.test_channel import GET, POST, Connection, Line
 
 
+@on_each_stack
 class ConnectionTests(SynchronousTestCase):
-    http = STOCK
+    http: str
 
     def setUp(self) -> None:
         """Connect."""
@@ -198,12 +199,9 @@ class Port:
         return IPv4Address("TCP", "127.0.0.1", 1)
 
 
-class FastConnectionTests(ConnectionTests):
-    http = HTTP.name
-
-
+@on_each_stack
 class EndingTests(SynchronousTestCase):
-    http = STOCK
+    http: str
 
     def setUp(self) -> None:
         """Have a client, a port, and something to end."""
@@ -303,7 +301,3 @@ class EndingTests(SynchronousTestCase):
         self.switcher.closed.errback(RuntimeError("a bug"))
         self.successResultOf(over)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
-
-
-class FastEndingTests(EndingTests):
-    http = HTTP.name

@@ -12,6 +12,7 @@ from twisted.trial.unittest import TestCase
 
 from llmux.lease import Lease
 from llmux.test.loopback import RawBackend, Served, http_answer, http_post, split, until
+from llmux.test.stacks import on_each_stack
 from llmux.urgency import BATCH, Urgency
 
 CLOSE = b"Connection: close\r\n"
@@ -22,6 +23,7 @@ def get(target: bytes, head: bytes = b"") -> bytes:
     return b"GET %s HTTP/1.1\r\nHost: h\r\n%s%s\r\n" % (target, CLOSE, head)
 
 
+@on_each_stack
 class IdentityTests(TestCase):
     def setUp(self) -> None:
         """Serve one model."""
@@ -70,6 +72,7 @@ class IdentityTests(TestCase):
         self.assertLessEqual(float(found[2]), float(found[1]))
 
 
+@on_each_stack
 class ForwardedTests(TestCase):
     async def seen(self, head: bytes, *, forwarded: bool) -> dict[bytes, list[bytes]]:
         """Give the headers that the backend got."""
@@ -103,6 +106,7 @@ class ForwardedTests(TestCase):
         self.assertEqual(headers[b"x-forwarded-host"], [b"chat.example"])
 
 
+@on_each_stack
 class PathTests(TestCase):
     def setUp(self) -> None:
         """Serve two models, one with a slash in its name."""
@@ -151,6 +155,7 @@ class PathTests(TestCase):
         self.assertEqual(json.loads(body)["error"]["message"], "Model not found: nobody")
 
 
+@on_each_stack
 class ClassTests(TestCase):
     """A client says of which class its request is."""
 
@@ -194,6 +199,7 @@ class ClassTests(TestCase):
             self.assertEqual(await self.leased(True, head), (b"400", []))
 
 
+@on_each_stack
 class LogTests(TestCase):
     def setUp(self) -> None:
         """Serve one model, and listen to the log."""

@@ -8,11 +8,13 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from llmux.test.loopback import RawBackend, Served, Wire, http_answer, http_post, split, until
+from llmux.test.stacks import on_each_stack
 
 STREAM = b'{"model": "a", "stream": true}'
 EVENTS = b"Content-Type: text/event-stream; charset=utf-8\r\n"
 
 
+@on_each_stack
 class SignOfLifeTests(TestCase):
     def setUp(self) -> None:
         """Serve a model that wakes when the test says so."""

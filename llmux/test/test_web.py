@@ -13,6 +13,7 @@ from llmux.config import Backend
 from llmux.proxy import answer as answers
 from llmux.server.refusals import Refusal
 from llmux.test.loopback import RawBackend, Served, Wire, http_answer, http_post, split, until
+from llmux.test.stacks import on_each_stack
 
 
 def get(target: bytes, method: bytes = b"GET") -> bytes:
@@ -20,6 +21,7 @@ def get(target: bytes, method: bytes = b"GET") -> bytes:
     return b"%s %s HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n" % (method, target)
 
 
+@on_each_stack
 class OwnAnswersTests(TestCase):
     def setUp(self) -> None:
         """Serve two models."""
@@ -84,6 +86,7 @@ class OwnAnswersTests(TestCase):
         self.assertNotIn(b'"z"', await self.served.exchange(get(b"/v1/models")))
 
 
+@on_each_stack
 class ErrorTests(TestCase):
     def setUp(self) -> None:
         """Serve a model that works, and some that do not."""
