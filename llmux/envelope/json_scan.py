@@ -46,7 +46,9 @@ class JsonScanner(Scanner):
     def __init__(self, offset: int = 0, *, lenient: bool = False) -> None:
         super().__init__(offset, lenient=lenient)
         self._open = bytearray()
-        self._step = self._take_value
+        # Not bound: it would be one of the scanner's own parts that holds the scanner, so that both
+        # were left to the garbage collector.
+        self._step = JsonScanner._take_value
         self._in_string = False
         self._is_key = False  # whether the string is a key
         self._key = ""  # the last key of the document itself, if it is one that matters
@@ -117,7 +119,7 @@ class JsonScanner(Scanner):
                 pos = match.end()
             if pos == end:
                 break
-            pos = self._step(data, pos, end)
+            pos = self._step(self, data, pos, end)
         return pos
 
     def _end(self) -> None:
@@ -138,7 +140,7 @@ class JsonScanner(Scanner):
             if len(self._open) == DEEPEST:
                 raise self._wrong(pos, f"it is nested deeper than {DEEPEST} levels")
             self._open.append(byte)
-            self._step = self._take_first
+            self._step = JsonScanner._take_first
             return pos + 1
         if byte in _NUMBERS:
             return self._take_number(data, pos, end)
@@ -149,7 +151,9 @@ class JsonScanner(Scanner):
     def _take_first(self, data: bytes, pos: int, end: int) -> int:
         if data[pos] == _CLOSES[self._open[-1]]:
             return self._close(pos)
-        self._step = self._take_element if self._open[-1] == _ARRAY else self._take_key
+        self._step = (
+            JsonScanner._take_element if self._open[-1] == _ARRAY else JsonScanner._take_key
+        )
         return pos
 
     def _take_element(self, data: bytes, pos: int, end: int) -> int:
@@ -171,13 +175,13 @@ class JsonScanner(Scanner):
     def _take_colon(self, data: bytes, pos: int, end: int) -> int:
         if data[pos] != _COLON:
             raise self._wrong(pos, "expected ':' after a key")
-        self._step = self._take_value
+        self._step = JsonScanner._take_value
         return pos + 1
 
     def _take_comma(self, data: bytes, pos: int, end: int) -> int:
         container = self._open[-1]
         if data[pos] == _COMMA:
-            self._step = self._take_element if container == _ARRAY else self._take_key
+            self._step = JsonScanner._take_element if container == _ARRAY else JsonScanner._take_key
             return pos + 1
         if data[pos] != _CLOSES[container]:
             raise self._wrong(pos, f"expected ',' or '{chr(_CLOSES[container])}' after a value")
@@ -191,7 +195,7 @@ class JsonScanner(Scanner):
         number = tokens.NUMBER.match(data, pos, end)
         if number is None:
             raise self._wrong(pos, "expected a digit after '-'")
-        self._step = self._take_comma
+        self._step = JsonScanner._take_comma
         return number.end()
 
     def _take_literal(self, data: bytes, pos: int, end: int, literal: bytes) -> int:
@@ -199,7 +203,7 @@ class JsonScanner(Scanner):
         if word == literal:
             if self._key == "stream" and len(self._open) == 1:
                 self.stream = literal == b"true"
-            self._step = self._take_comma
+            self._step = JsonScanner._take_comma
             return pos + len(literal)
         if literal.startswith(word) and pos + len(word) == end:
             self._short = True
@@ -266,7 +270,7 @@ class JsonScanner(Scanner):
         """Make up the mind about a string, of which the closing quote has been read."""
         self._in_string = False
         kept = None if self._kept is None else _text(bytes(self._kept))
-        self._step = self._take_colon if self._is_key else self._take_comma
+        self._step = JsonScanner._take_colon if self._is_key else JsonScanner._take_comma
         if self._is_key and len(self._open) == 1:
             self._key = kept if kept in ("model", "stream") else ""
             if self._key == "model":
@@ -276,7 +280,7 @@ class JsonScanner(Scanner):
 
     def _close(self, pos: int) -> int:
         self._open.pop()
-        self._step = self._take_comma
+        self._step = JsonScanner._take_comma
         self._over = not self._open  # what follows is the backend's business
         return pos + 1
 
