@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from klein.resource import KleinResource
 from twisted.trial.unittest import TestCase
 
 from llmux._version import __version__
@@ -249,6 +250,24 @@ class ErrorTests(TestCase):
         self.assertEqual((status, message), (500, "Internal error; the server's log says more"))
         (failure,) = self.flushLoggedErrors(RuntimeError)
         self.assertIn("secret detail", str(failure))
+
+    async def test_end_that_fails(self) -> None:
+        """A fault behind the last step is logged, and the request has an end all the same."""
+
+        def fail(**fields: object) -> None:
+            raise ValueError("a bug")
+
+        served = Served(self, {"a": RawBackend(self).address})
+        served.app.events.request_ended = fail  # type: ignore[method-assign]  # the test's own
+        answer = await served.exchange(http_post())
+        self.assertTrue(answer.startswith(b"HTTP/1.1 200 OK\r\n"))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    async def test_no_look_up(self) -> None:
+        """A request for a model is not looked up in Klein's map."""
+        self.patch(KleinResource, "render", None)
+        served = Served(self, {"a": RawBackend(self).address})
+        self.assertTrue((await served.exchange(http_post())).endswith(b"hello"))
 
 
 class SwitchTests(TestCase):

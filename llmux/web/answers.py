@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from http import HTTPStatus  # twisted.web does not know all of them
-from uuid import uuid4
+from os import urandom
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -61,10 +61,15 @@ def error_of(status: int, body: bytes) -> object:
     return error_object(BackendError(f"it answered {status}, and no stream of events: {shown}"))
 
 
-def send(request: RelayRequest, body: bytes) -> None:
-    """Send an answer outside of Klein, if the client is still there."""
+def send(request: RelayRequest, body: bytes | None) -> None:
+    """
+    End an answer outside of Klein, if the client is still there.
+
+    :param body: what is to be sent; ``None`` if all of it has been.
+    """
     if request.channel is not None:
-        request.write(body)
+        if body is not None:
+            request.write(body)
         request.finish()  # type: ignore[no-untyped-call]  # Twisted's
 
 
@@ -74,7 +79,7 @@ def identify(request: RelayRequest) -> None:
     if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
         request.request_id = given[0]
     else:
-        request.request_id = uuid4().hex.encode("ascii")
+        request.request_id = urandom(16).hex().encode("ascii")
     request.responseHeaders.setRawHeaders(b"X-Request-Id", [request.request_id])
 
 

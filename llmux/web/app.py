@@ -6,8 +6,11 @@ from urllib.parse import unquote_to_bytes
 
 from klein import Klein, KleinRenderable
 from klein.resource import KleinResource
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.server import NOT_DONE_YET
+from txaio.tx import make_logger
 
 from llmux._version import __version__
 from llmux.metrics import CONTENT_TYPE
@@ -87,11 +90,13 @@ class FrontDoor(KleinResource):
     :param admin: the operator's face, if it is where clients are served; may be set later.
     """
 
+    _log = make_logger()
     _OWN = frozenset({b"/v1/models", b"/metrics", b"/health"})
 
     def __init__(self, house: House, admin: AdminFace | None = None) -> None:
         # Klein's app, bound to this object: two apps in one process do not share it
-        super().__init__(Web(house).app)
+        self._web = Web(house)
+        super().__init__(self._web.app)
         self._house = house
         self.admin = admin
 
@@ -104,9 +109,11 @@ class FrontDoor(KleinResource):
         identify(request)
         self._house.cors.allow(request.requestHeaders, request.responseHeaders)
         route = self._route(request)
+        if route is _RELAY:
+            self._relay(request)
+            return NOT_DONE_YET  # type: ignore[return-value]  # Klein returns it, too
+        log_own_answer(request, self._house.events, self._house.clock)
         request.postpath = route.copy()  # Klein takes from it
-        if route is not _RELAY:
-            log_own_answer(request, self._house.events, self._house.clock)
         return super().render(request)
 
     def abandoned(self, request: RelayRequest) -> None:
@@ -116,6 +123,25 @@ class FrontDoor(KleinResource):
             own_answer_ended(request, self._house.events, self._house.clock, CLIENT_LEFT)
         else:
             Exchange(self._house, request).abandon()
+
+    def _relay(self, request: RelayRequest) -> None:
+        """
+        Have Klein's route for all else answer a request, and end as Klein would.
+
+        That it is this one has been found out; to find out once more, and to be told that the
+        client has left, costs Klein more than all the rest of a small request.
+        """
+        relayed = Deferred.fromCoroutine(self._web.relay(request))
+        request.notifyFinish().addErrback(lambda _: relayed.cancel())
+        relayed.addCallback(lambda body: send(request, body))
+        relayed.addErrback(self._failed, request)
+
+    def _failed(self, failure: Failure, request: RelayRequest) -> None:
+        """See to it that what nobody foresaw is logged, and has an end for the client, too."""
+        if request.channel is not None:
+            request.processingFailed(failure)  # type: ignore[no-untyped-call]  # Twisted's
+        elif not failure.check(CancelledError):
+            self._log.failure("a request failed when its client had gone", failure=failure)
 
     def _render_operators(self, request: RelayRequest) -> None:
         if self.admin is not None:
