@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from twisted.web.http_headers import Headers
 
 HOP_BY_HOP = frozenset(
@@ -19,7 +21,8 @@ HOP_BY_HOP = frozenset(
 )
 """Headers that speak of one connection and end with it (RFC 9110, 7.6.1; RFC 9112)."""
 
-_OURS_ON_REQUESTS = frozenset({b"host", b"content-length", b"expect"})
+_LENGTH = b"content-length"
+_OURS_ON_REQUESTS = frozenset({b"host", _LENGTH, b"expect"})
 
 
 def for_backend(received: Headers, host: bytes) -> Headers:
@@ -38,33 +41,37 @@ def for_backend(received: Headers, host: bytes) -> Headers:
     return chosen
 
 
-def for_client(received: Headers, framing: Headers, length: int | None) -> Headers:
+def for_client(received: Iterable[tuple[bytes, bytes]], length: int | None) -> Headers:
     """
     Choose the headers of an answer that a client gets.
 
-    :param received: what the backend sent.
-    :param framing: what it sent about its connection and the body's framing, if the HTTP client has
-        set that aside.
+    :param received: what the backend sent, each as often as it came.
     :param length: the body's length in bytes, if the backend announced one and there is a body, so
         that the client sees where an answer was cut.
     """
-    chosen = _without(received, tokens(framing, b"connection"))
+    fields = [(name.lower(), value) for name, value in received]
+    dropped = set() if length is None else {_LENGTH}
+    for name, value in fields:
+        if name == b"connection":
+            dropped.update(_words(value))
+        elif name == b"transfer-encoding":
+            dropped.add(_LENGTH)  # it overrules the length: RFC 9112, 6.3
+    chosen = Headers()
+    for name, value in fields:
+        if name not in HOP_BY_HOP and name not in dropped:
+            chosen.addRawHeader(name, value)
     if length is not None:
-        chosen.setRawHeaders(b"Content-Length", [b"%d" % length])
-    elif not framing.hasHeader(b"Transfer-Encoding"):  # which would overrule it: RFC 9112, 6.3
-        announced = framing.getRawHeaders(b"Content-Length")
-        if announced is not None:  # the length of a body that a 304 leaves out
-            chosen.setRawHeaders(b"Content-Length", announced)
+        chosen.addRawHeader(_LENGTH, b"%d" % length)
     return chosen
 
 
 def tokens(headers: Headers, name: bytes) -> frozenset[bytes]:
     """Give the words of a header that is a list (RFC 9110, 5.6.1), in lower case."""
-    return frozenset(
-        token.strip(b" \t").lower()
-        for line in headers.getRawHeaders(name, [])
-        for token in line.split(b",")
-    )
+    return frozenset(token for line in headers.getRawHeaders(name, []) for token in _words(line))
+
+
+def _words(line: bytes) -> list[bytes]:
+    return [word.strip(b" \t").lower() for word in line.split(b",")]
 
 
 def _without(headers: Headers, more: frozenset[bytes]) -> Headers:

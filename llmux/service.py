@@ -27,8 +27,7 @@ from llmux.metrics import Metrics
 from llmux.operating import Operator
 from llmux.policies import configured_policy
 from llmux.proxy import RelayClient
-from llmux.proxy.client import make_endpoint
-from llmux.proxy.pool import ConnectionPool
+from llmux.proxy.client import make_endpoint, make_pool
 from llmux.recorder import Recorder
 from llmux.recordings import Recordings
 from llmux.reload import Models, Reload, Reloaded
@@ -191,7 +190,7 @@ def build_app(
         ended=lambda call: journal.hook_ended(call.model, call.hook),
         resources=config.resources,
     )
-    models = Models(config.models, partial(_make_client, reactor), hooks)
+    models = Models(config.models, partial(_make_client, reactor, http), hooks)
     switcher = Switcher(
         models=config.models,
         hooks=hooks,
@@ -264,6 +263,7 @@ def build_app(
     return app
 
 
-def _make_client(reactor: Any, model: ModelConfig) -> RelayClient:
+def _make_client(reactor: Any, http: str, model: ModelConfig) -> RelayClient:
     endpoint = make_endpoint(reactor, model.backend, model.connect_timeout_secs)
-    return RelayClient(model.backend, ConnectionPool(endpoint, reactor, model.reuse_secs))
+    pool = make_pool(endpoint, reactor, model.reuse_secs, http)
+    return RelayClient(model.backend, pool)

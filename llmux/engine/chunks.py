@@ -19,7 +19,7 @@ _ODD = re.compile(rb"([0-9a-fA-F]+)(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 class IChunksConsumer(Interface):
     """A body's protocol that takes a chunked body as it is."""
 
-    def chunksReceived(data: bytes, size: int) -> None:  # noqa: N802  # as Twisted's are
+    def chunksReceived(data: bytes, size: int) -> None:  # as Twisted's are
         """
         Take what has come of a body, with its framing.
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 
-from treq.response import _Response
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol
@@ -17,9 +16,9 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH
 from zope.interface import implementer
 
+from llmux.engine.connection import IClientResponse
 from llmux.errors import BackendBroke
 from llmux.headers import for_client
-from llmux.proxy.client import BackendResponse
 from llmux.proxy.relay import Ending, Relay, cut, cut_behind
 from llmux.proxy.stall import StalledClient
 from llmux.proxy.watchdog import Watchdog
@@ -40,7 +39,8 @@ async def begin_answer(relay: Relay, target: bytes, headers: Headers) -> Answer:
     :raises BackendError: if no head came.
     :raises LeaseRevoked: if the lease was revoked before.
     """
-    return Answer(relay, await relay.first_byte(relay.send(target, headers)))
+    response = await relay.first_byte(relay.send(target, headers))
+    return Answer(relay, response.original)
 
 
 class Answer:
@@ -56,20 +56,17 @@ class Answer:
 
     tally: Tally | None = None
 
-    def __init__(self, relay: Relay, response: _Response) -> None:
+    def __init__(self, relay: Relay, response: IClientResponse) -> None:
         self.status: int = response.code
         self.reason: bytes = response.phrase
-        assert isinstance(response.original, BackendResponse)
-        self._original = response.original
         if not 200 <= self.status <= 999 or _CONTROL.search(self.reason):
             raise BackendBroke(f"its status line says {self.status} {self.reason!r:.100}")
         self._relay = relay
         self._response = response
-        framing = response.original.framing
         length = None if response.length is UNKNOWN_LENGTH else response.length
         if self.status in NO_BODY_CODES or relay.request.method == b"HEAD":
             length = None  # where there is no body, the client parser's 0 says nothing
-        self.headers = for_client(response.headers, framing, length)
+        self.headers = for_client(self._response.fields, length)
 
     async def send(self) -> Ending:
         """
@@ -82,7 +79,7 @@ class Answer:
         request = self._relay.request
         if not request.startedWriting:
             request.answer(self.status, self.reason, self.headers)
-        body = _BodyRelay(self._relay, self._original, self.tally)
+        body = _BodyRelay(self._relay, self._response, self.tally)
         self._response.deliverBody(body)
         ending = Ending.CLIENT
         with suppress(CancelledError):
@@ -128,7 +125,7 @@ class _BodyRelay(Protocol):
     :ivar ended: becomes how the body ended.
     """
 
-    def __init__(self, relay: Relay, response: BackendResponse, tally: Tally | None) -> None:
+    def __init__(self, relay: Relay, response: IClientResponse, tally: Tally | None) -> None:
         self._response = response
         self._tally = tally
         self._request = relay.request

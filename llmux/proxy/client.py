@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from treq.client import HTTPClient
@@ -15,50 +14,18 @@ from twisted.internet.endpoints import (
     TCP6ClientEndpoint,
     wrapClientTLS,
 )
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.ssl import optionsForClientTLS
-from twisted.python.components import proxyForInterface
-from twisted.python.failure import Failure
-from twisted.web._newclient import Request, RequestNotSent  # the only way to send any target
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from llmux.config import Backend
-from llmux.proxy.connection import BackendConnection, Switched
-from llmux.proxy.pool import ConnectionPool
-
-HandingOver = Callable[[BackendConnection], object]
-
-
-def _unheard(connection: BackendConnection) -> None:
-    """Be told of a connection, and do nothing with that."""
-
-
-class BackendResponse(proxyForInterface(IResponse)):  # type: ignore[misc]  # made at run time
-    """
-    An answer with what Twisted's client keeps for itself.
-
-    :ivar framing: the headers about its connection and the framing of its body.
-    """
-
-    def __init__(
-        self, original: IResponse, framing: Headers, connection: BackendConnection
-    ) -> None:
-        super().__init__(original)
-        self.framing = framing
-        self._connection = connection
-
-    @property
-    def was_reset(self) -> bool:
-        """Whether its connection has ended in another way than by being closed."""
-        return self._connection.was_reset
-
-
-def _whole(connection: BackendConnection) -> Callable[[IResponse], BackendResponse]:
-    """Make what adds to an answer what Twisted's client keeps for itself."""
-    parser: Any = connection._parser  # which alone knows the headers that it set aside
-    return lambda response: BackendResponse(response, parser.connHeaders, connection)
+from llmux.engine.choice import HTTP
+from llmux.engine.connection import HandingOver, IClientResponse, Switched, unheard
+from llmux.engine.outgoing import ClientRequest
+from llmux.engine.pool import ConnectionPool
+from llmux.proxy.connection import BackendConnection
 
 
 @implementer(IAgent)
@@ -80,27 +47,24 @@ class BackendAgent:
         uri: bytes,
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
-        handing_over: HandingOver = _unheard,
     ) -> Deferred[IResponse]:
         """
         See :meth:`IAgent.request`.
 
         :param uri: the backend's address and, behind it, the target as it goes into the request
             line, with all its oddities.
-        :param handing_over: see :meth:`RelayClient.request`.
         :raises ValueError: if method or target hold what no request line can.
         """
         target = uri.removeprefix(self._base)
-        request = Request(method, target, headers or Headers(), bodyProducer, persistent=True)
+        request = ClientRequest(method, target, headers or Headers(), bodyProducer)
+        answered: Deferred[Any] = self._pool.send(request)
+        return answered
 
-        def send(connection: BackendConnection) -> Deferred[IResponse]:
-            return connection.send(request, handing_over).addCallback(_whole(connection))
 
-        def send_anew(failure: Failure) -> Deferred[IResponse]:
-            failure.trap(RequestNotSent)  # nothing of it has been handed to the transport
-            return self._pool.connect().addCallback(send)
+class RelayResponse(_Response):
+    """treq's response."""
 
-        return self._pool.get().addCallback(send).addErrback(send_anew)
+    original: IClientResponse
 
 
 class RelayClient(HTTPClient):
@@ -115,10 +79,8 @@ class RelayClient(HTTPClient):
     """
 
     def __init__(self, backend: Backend, pool: ConnectionPool) -> None:
-        self._sender = BackendAgent(backend, pool)
-        super().__init__(self._sender)
+        super().__init__(BackendAgent(backend, pool))
         self._pool = pool
-        self._base = backend.url.encode("ascii")
         self.host = backend.authority.encode("ascii")
 
     def request(  # type: ignore[override]  # bytes that are sent as they are, not values to encode
@@ -127,8 +89,8 @@ class RelayClient(HTTPClient):
         target: bytes,
         headers: Headers,
         body: IBodyProducer | None,
-        handing_over: HandingOver = _unheard,
-    ) -> Deferred[_Response]:
+        handing_over: HandingOver = unheard,
+    ) -> Deferred[RelayResponse]:
         """
         Send a request.
 
@@ -136,16 +98,15 @@ class RelayClient(HTTPClient):
         :param target: path and query, as they go into the request line.
         :param headers: all headers but those of the body's framing; one ``Host`` among them.
         :param body: the body, with its length, or ``None``.
-        :param handing_over: called with the connection that is about to be handed the request.  As
-            long as it has not been, the backend cannot know of the request.
+        :param handing_over: see :meth:`ConnectionPool.send`.
         :returns: treq's response, its body unread and unbuffered.
         """
-        answered = self._sender.request(method, self._base + target, headers, body, handing_over)
-        return answered.addCallback(_Response, self._cookiejar)
+        answered = self._pool.send(ClientRequest(method, target, headers, body), handing_over)
+        return answered.addCallback(RelayResponse, self._cookiejar)
 
     def upgrade(
-        self, target: bytes, headers: Headers, handing_over: HandingOver = _unheard
-    ) -> Deferred[Switched | _Response]:
+        self, target: bytes, headers: Headers, handing_over: HandingOver = unheard
+    ) -> Deferred[Switched | RelayResponse]:
         """
         Ask for another protocol, on a connection of its own.
 
@@ -154,20 +115,14 @@ class RelayClient(HTTPClient):
         :param handing_over: see :meth:`request`.
         :returns: what the backend made of it.
         """
-        request = Request(b"GET", target, headers, None, persistent=True)
 
-        def send(connection: BackendConnection) -> Deferred[Switched | _Response]:
-            upgraded = connection.upgrade(request, handing_over)
-            whole = _whole(connection)
+        def take(answer: Switched | IClientResponse) -> Switched | RelayResponse:
+            if isinstance(answer, Switched):
+                return answer
+            return RelayResponse(answer, self._cookiejar)
 
-            def take(answer: Switched | IResponse) -> Switched | _Response:
-                if isinstance(answer, Switched):
-                    return answer
-                return _Response(whole(answer), self._cookiejar)
-
-            return upgraded.addCallback(take)
-
-        return self._pool.connect().addCallback(send)
+        upgraded = self._pool.upgrade(ClientRequest(b"GET", target, headers), handing_over)
+        return upgraded.addCallback(take)
 
     def close_idle(self) -> None:
         """Close the connections on which nothing is under way."""
@@ -191,3 +146,30 @@ def make_endpoint(reactor: Any, backend: Backend, timeout: float) -> IStreamClie
     if backend.tls:
         endpoint = wrapClientTLS(optionsForClientTLS(backend.host), endpoint)
     return endpoint
+
+
+def connection_maker(http: str) -> Any:
+    """
+    Give what makes a pool's connections.
+
+    :param http: what of :data:`llmux.engine.choice.HTTP` there is to be.
+    """
+    if http == HTTP.name:
+        from llmux.engine.client import ClientConnection  # which needs httptools
+
+        return ClientConnection
+    return BackendConnection
+
+
+def make_pool(
+    endpoint: IStreamClientEndpoint, clock: IReactorTime, reuse_secs: float, http: str
+) -> ConnectionPool:
+    """
+    Make a pool of connections to a backend.
+
+    :param endpoint: connects to the backend.
+    :param clock: limits how long a connection is kept.
+    :param reuse_secs: for so long; 0 keeps none.
+    :param http: see :func:`connection_maker`.
+    """
+    return ConnectionPool(endpoint, clock, reuse_secs, connection_maker(http))

@@ -1,4 +1,4 @@
-"""One connection to a backend: Twisted's client protocol, which can be switched to another one."""
+"""One connection to a backend on Twisted's own client protocol."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ISSLTransport
+from twisted.python.components import proxyForInterface
 from twisted.python.failure import Failure
 from twisted.web._newclient import (
     HTTP11ClientProtocol,
@@ -20,9 +20,18 @@ from twisted.web._newclient import (
 from twisted.web.http import NO_BODY_CODES
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
+from zope.interface import implementer
 
+from llmux.engine.closing import Closing
+from llmux.engine.connection import (
+    HandingOver,
+    IClientConnection,
+    IClientResponse,
+    Switched,
+    unheard,
+)
+from llmux.engine.outgoing import ClientRequest
 from llmux.headers import tokens
-from llmux.proxy.closing import Closing
 
 _MAX_HEAD = 64 * 1024  # bytes of a line of a head, or of the head that answers an upgrade
 _SHOWN = 50  # bytes of what a backend said that an error repeats
@@ -30,43 +39,53 @@ _SWITCHES = re.compile(rb"HTTP/1\.1 101(?: ([^\r\n]*))?\r\n")
 _INTERIM = re.compile(rb"HTTP/1\.1 1\d\d\b")
 
 
-@attrs.frozen
-class Switched:
+@implementer(IClientResponse)
+class BackendResponse(proxyForInterface(IResponse)):  # type: ignore[misc]  # made at run time
     """
-    A backend's answer that the connection speaks another protocol from now on (101).
+    An answer with what Twisted's client keeps for itself.
 
-    :param connection: on which it came; it is paused.
-    :param reason: its reason phrase.
-    :param headers: of that answer.
-    :param early: what has come behind it.
+    :param original: the answer.
+    :param framing: the headers about its connection and the framing of its body.
+    :param connection: on which it has come.
     """
 
-    connection: BackendConnection
-    reason: bytes
-    headers: Headers
-    early: bytes
+    def __init__(
+        self, original: IResponse, framing: Headers, connection: BackendConnection
+    ) -> None:
+        super().__init__(original)
+        self._framing = framing
+        self._connection = connection
+
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """See :class:`IClientResponse`."""
+        both = (*self.headers.getAllRawHeaders(), *self._framing.getAllRawHeaders())
+        return [(name, value) for name, values in both for value in values]
+
+    @property
+    def was_reset(self) -> bool:
+        """See :class:`IClientResponse`."""
+        return self._connection.was_reset
 
 
+@implementer(IClientConnection)
 class BackendConnection(HTTP11ClientProtocol):
     """
     A connection to a backend.
 
     :param free: called with it when it could be used for another request.
     :param closed_idle: called with it when the backend has closed it while nothing was under way.
-    :ivar was_reset: whether the connection has ended in another way than by being closed.
-    :ivar failed: whether it has ended, and not because we broke it off.
-    :ivar closing: when it has ended.
     """
 
     def __init__(
         self,
-        free: Callable[[BackendConnection], None],
-        closed_idle: Callable[[BackendConnection], None],
+        free: Callable[[IClientConnection], None],
+        closed_idle: Callable[[IClientConnection], None],
     ) -> None:
         super().__init__(self._quiescent)
         self._free = free
         self._closed_idle = closed_idle
-        self._upgraded: Deferred[Switched | IResponse] | None = None
+        self._upgraded: Deferred[Switched | IClientResponse] | None = None
         self._sending: Request | None = None
         self._surplus = False
         self.was_reset = False
@@ -76,29 +95,36 @@ class BackendConnection(HTTP11ClientProtocol):
         self._early = b""
         self._tunnel: tuple[Callable[[bytes], None], Callable[[Failure], None]] | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether it could be used for a request."""
+        return bool(self.state == "QUIESCENT")
+
     def send(
-        self, request: Request, handing_over: Callable[[BackendConnection], object]
-    ) -> Deferred[IResponse]:
+        self, request: ClientRequest, handing_over: HandingOver = unheard
+    ) -> Deferred[IClientResponse]:
         """
-        Send a request; its answer may begin before all of its body has been sent.
+        See :meth:`IClientConnection.send`.
 
-        Twisted's own :meth:`request` gives the answer only then.  A backend that refuses a large
-        body at once and reads no more of it would never be heard, and one that breaks off meanwhile
-        leaves Twisted's state in disorder.
-
-        :param handing_over: called with the connection right before it is handed the request.
-        :raises RequestNotSent: by the Deferred, if it cannot be, and has not been.
+        Twisted's own :meth:`request` gives the answer only when all of the request has been sent.
+        A backend that refuses a large body at once and reads no more of it would never be heard,
+        and one that breaks off meanwhile leaves Twisted's state in disorder.
         """
-        if self.state != "QUIESCENT":
+        if not self.idle:
             return fail(RequestNotSent())
         handing_over(self)
-        self._sending = request
+        sending = self._sending = Request(
+            request.method, request.target, request.headers, request.body, persistent=True
+        )
         self.was_reset = self._surplus = False
-        finished: Deferred[IResponse] = self.request(request)
-        answered: Deferred[IResponse] = Deferred(lambda _: finished.cancel())
+        finished: Deferred[IResponse] = self.request(sending)
+        answered: Deferred[IClientResponse] = Deferred(lambda _: finished.cancel())
+        parser: Any = self._parser  # which alone knows the headers that it set aside
 
         def settle(result: IResponse | Failure) -> None:
             if not answered.called:
+                if not isinstance(result, Failure):
+                    result = BackendResponse(result, parser.connHeaders, self)
                 answered.callback(result)
 
         def begun(result: IResponse | Failure) -> IResponse | Failure | None:
@@ -110,7 +136,6 @@ class BackendConnection(HTTP11ClientProtocol):
             return None if isinstance(result, Failure) and answered.called else result
 
         if self._responseDeferred is not None:
-            parser: Any = self._parser
             parser.MAX_LENGTH = _MAX_HEAD
             parser.lineLengthExceeded = _refuse_line
             self._responseDeferred.addBoth(begun)
@@ -118,20 +143,14 @@ class BackendConnection(HTTP11ClientProtocol):
         return answered
 
     def upgrade(
-        self, request: Request, handing_over: Callable[[BackendConnection], object]
-    ) -> Deferred[Switched | IResponse]:
-        """
-        Send a request that asks for another protocol.
-
-        :param request: with its ``Connection`` and ``Upgrade`` headers.
-        :param handing_over: see :meth:`send`.
-        :returns: what the backend made of it: the switch, or an ordinary answer.
-        """
+        self, request: ClientRequest, handing_over: HandingOver = unheard
+    ) -> Deferred[Switched | IClientResponse]:
+        """See :meth:`IClientConnection.upgrade`."""
         answered = self.send(request, handing_over)
-        upgraded: Deferred[Switched | IResponse] = Deferred(lambda _: answered.cancel())
+        upgraded: Deferred[Switched | IClientResponse] = Deferred(lambda _: answered.cancel())
         self._upgraded = upgraded
 
-        def settle(result: IResponse | Failure) -> None:
+        def settle(result: IClientResponse | Failure) -> None:
             self._upgraded = None
             if not upgraded.called:
                 upgraded.callback(result)
@@ -140,12 +159,7 @@ class BackendConnection(HTTP11ClientProtocol):
         return upgraded
 
     def tunnel(self, received: Callable[[bytes], None], lost: Callable[[Failure], None]) -> None:
-        """
-        Hand on what comes after the switch.
-
-        :param received: takes bytes as they come.
-        :param lost: called with the reason when the connection has ended.
-        """
+        """See :meth:`IClientConnection.tunnel`."""
         self._tunnel = received, lost
 
     def dataReceived(self, data: bytes) -> None:
@@ -191,7 +205,7 @@ class BackendConnection(HTTP11ClientProtocol):
             super().connectionLost(reason)
             self._disconnectParser(reason)
 
-    def _look_for_switch(self, upgraded: Deferred[Switched | IResponse]) -> None:
+    def _look_for_switch(self, upgraded: Deferred[Switched | IClientResponse]) -> None:
         """Take a 101 for ourselves, which Twisted's parser would drop; leave all else to it."""
         transport: Any = self.transport
         while _INTERIM.match(self._early):
@@ -206,8 +220,8 @@ class BackendConnection(HTTP11ClientProtocol):
                 continue
             self._upgraded, self._early = None, b""
             transport.pauseProducing()  # until somebody takes what comes
-            headers = _headers(head.split(b"\r\n")[1:])
-            upgraded.callback(Switched(self, found[1] or b"", headers, rest))
+            fields = _fields(head.split(b"\r\n")[1:])
+            upgraded.callback(Switched(self, found[1] or b"", fields, rest))
             return
         undecided = len(self._early) < len(b"HTTP/1.1 1xx")
         if not (undecided and b"HTTP/1.1 1".startswith(self._early[: len(b"HTTP/1.1 1")])):
@@ -215,20 +229,20 @@ class BackendConnection(HTTP11ClientProtocol):
             super().dataReceived(early)
 
     def abort(self) -> Deferred[None]:
-        """Close it while nothing is under way; over TLS without the consent that it asks for."""
+        """See :meth:`IClientConnection.abort`."""
         closed: Deferred[None] = super().abort()
         if ISSLTransport.providedBy(self.transport):
             self.transport.abortConnection()
         return closed
 
     def break_off(self) -> None:
-        """Close it at once, whatever is still to be sent."""
+        """See :meth:`IClientConnection.break_off`."""
         self._broken_off = True
         transport: Any = self.transport
         transport.abortConnection()
 
     def hang_up(self) -> None:
-        """Break it off in order: what is still to be sent goes out first."""
+        """See :meth:`IClientConnection.hang_up`."""
         self._broken_off = True
         transport: Any = self.transport
         transport.loseConnection()
@@ -272,10 +286,6 @@ def _refuse_line(line: bytes) -> None:
     raise ParseError("a line of the head is too long", line[:_SHOWN])
 
 
-def _headers(lines: list[bytes]) -> Headers:
-    headers = Headers()
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        if colon:
-            headers.addRawHeader(name.strip(), value.strip())
-    return headers
+def _fields(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
+    parts = [line.partition(b":") for line in lines]
+    return [(name.strip(), value.strip()) for name, colon, value in parts if colon]

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import attrs
-from treq.response import _Response
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import (
     ConnectBindError,
@@ -27,6 +26,7 @@ from twisted.web._newclient import (
 from twisted.web.http_headers import Headers
 
 from llmux.config import ModelSettings
+from llmux.engine.connection import IClientConnection, Switched
 from llmux.envelope import Patch
 from llmux.errors import (
     BackendBroke,
@@ -38,8 +38,7 @@ from llmux.errors import (
 )
 from llmux.lease import Lease, Outcome, Revocation
 from llmux.proxy.body import SpooledBody
-from llmux.proxy.client import RelayClient
-from llmux.proxy.connection import BackendConnection, Switched
+from llmux.proxy.client import RelayClient, RelayResponse
 from llmux.proxy.watchdog import Watchdog
 from llmux.server.request import RelayRequest
 
@@ -95,10 +94,10 @@ class Relay:
     patch: Patch | None = None
     sent: bool = attrs.field(default=False, init=False)
     outcome: Outcome = attrs.field(default=Outcome.FAILED, init=False)
-    _connection: BackendConnection | None = attrs.field(default=None, init=False)
+    _connection: IClientConnection | None = attrs.field(default=None, init=False)
     _body: SpooledBody | None = attrs.field(default=None, init=False)
 
-    def send(self, target: bytes, headers: Headers) -> Deferred[_Response]:
+    def send(self, target: bytes, headers: Headers) -> Deferred[RelayResponse]:
         """
         Send the request.
 
@@ -111,12 +110,12 @@ class Relay:
         method = self.request.method
         return self.client.request(method, target, headers, self._body, self._handing_over)
 
-    def upgrade(self, target: bytes, headers: Headers) -> Deferred[Switched | _Response]:
+    def upgrade(self, target: bytes, headers: Headers) -> Deferred[Switched | RelayResponse]:
         """Send the request, which asks for another protocol; see :meth:`send`."""
         self.check_lease()
         return self.client.upgrade(target, headers, self._handing_over)
 
-    def _handing_over(self, connection: BackendConnection) -> None:
+    def _handing_over(self, connection: IClientConnection) -> None:
         self._connection, self.sent = connection, True
         self.outcome = Outcome.ABORTED  # unless more becomes of it
 

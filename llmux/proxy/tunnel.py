@@ -12,9 +12,9 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
+from llmux.engine.connection import Switched
 from llmux.headers import for_client, tokens
 from llmux.proxy.answer import Answer
-from llmux.proxy.connection import Switched
 from llmux.proxy.relay import Ending, Relay, cut
 from llmux.proxy.stall import StalledClient
 from llmux.proxy.watchdog import Watchdog
@@ -55,7 +55,7 @@ async def begin_tunnel(relay: Relay, target: bytes, headers: Headers) -> Answer 
     answer = await relay.first_byte(relay.upgrade(target, headers))
     if isinstance(answer, Switched):
         return Tunnel(relay, answer)
-    return Answer(relay, answer)
+    return Answer(relay, answer.original)
 
 
 @implementer(IPushProducer)
@@ -93,11 +93,10 @@ class Tunnel:
 
     def __init__(self, relay: Relay, switched: Switched) -> None:
         self.reason = switched.reason
-        self.headers = for_client(switched.headers, switched.headers, None)
+        self.headers = for_client(switched.fields, None)
         self.headers.setRawHeaders(b"Connection", [b"Upgrade"])
-        self.headers.setRawHeaders(
-            b"Upgrade", switched.headers.getRawHeaders(b"upgrade", [PROTOCOL])
-        )
+        chosen = [value for name, value in switched.fields if name.lower() == b"upgrade"]
+        self.headers.setRawHeaders(b"Upgrade", chosen or [PROTOCOL])
         self._relay = relay
         self._request = relay.request
         self._backend: Any = switched.connection.transport

@@ -50,7 +50,7 @@ class Line(StringTransportWithDisconnection):
         """See :meth:`IHalfCloseableDescriptor.loseWriteConnection`."""
         self.half_closed = True
 
-    def abortConnection(self) -> None:  # noqa: N802  # Twisted's name
+    def abortConnection(self) -> None:  # Twisted's name
         """See :meth:`ITCPTransport.abortConnection`."""
         self.was_reset = True
         self.loseConnection()

@@ -26,10 +26,9 @@ from zope.interface import implementer
 
 from llmux.clock import VirtualClock
 from llmux.config import Backend
-from llmux.proxy.client import RelayClient, make_endpoint
-from llmux.proxy.connection import BackendConnection
-from llmux.proxy.pool import ConnectionPool
+from llmux.proxy.client import RelayClient, connection_maker, make_endpoint, make_pool
 from llmux.test.loopback import BackendWire, RawBackend, Served, http_answer, http_post, until
+from llmux.test.stacks import on_each_stack
 
 
 class EndpointTests(SynchronousTestCase):
@@ -51,25 +50,28 @@ class Endpoint:
     :param connections: in order.
     """
 
-    connections: list[BackendConnection]
+    connections: list[Any]
 
     def connect(self, protocolFactory: object) -> Deferred[Any]:  # noqa: N803  # the interface's
         """See :meth:`IStreamClientEndpoint.connect`."""
         return succeed(self.connections.pop(0))
 
 
+@on_each_stack
 class NotSentTests(SynchronousTestCase):
     """A connection that turns out to be unusable before anything was handed to it."""
 
-    def ask(self, *connections: BackendConnection) -> Deferred[Any]:
+    http: str
+
+    def ask(self, *connections: Any) -> Deferred[Any]:
         """Send a request to a backend to which these connections can be made, one by one."""
-        pool = ConnectionPool(Endpoint(list(connections)), VirtualClock(), 2.0)
+        pool = make_pool(Endpoint(list(connections)), VirtualClock(), 2.0, self.http)
         client = RelayClient(Backend("127.0.0.1", 1), pool)
         return client.request(b"POST", b"/", Headers({b"Host": [b"x"]}), None)
 
-    def connection(self) -> tuple[BackendConnection, StringTransport]:
+    def connection(self) -> tuple[Any, StringTransport]:
         """Make a connection, and the wire that it writes to."""
-        connection = BackendConnection(lambda _: None, lambda _: None)
+        connection = connection_maker(self.http)(lambda _: None, lambda _: None)
         transport = StringTransport()
         connection.makeConnection(transport)
         return connection, transport
@@ -101,8 +103,11 @@ class NotSentTests(SynchronousTestCase):
         self.assertEqual(unused.value(), b"")
 
 
+@on_each_stack
 class TLSTests(TestCase):
     """A backend that speaks HTTPS, with a certificate that nobody has signed."""
+
+    http: str
 
     def setUp(self) -> None:
         """Serve over TLS."""
@@ -141,14 +146,15 @@ class TLSTests(TestCase):
         self.addCleanup(os.environ.pop, "SSL_CERT_FILE", None)
         os.environ["SSL_CERT_FILE"] = str(trusted.absolute())
         served = Served(self, {"a": self.address})
-        closed: list[BackendConnection] = []
-        lost = BackendConnection.connectionLost
+        closed: list[object] = []
+        made = connection_maker(self.http)
+        lost = made.connectionLost
 
-        def note(connection: BackendConnection, reason: Failure) -> None:
+        def note(connection: object, reason: Failure) -> None:
             closed.append(connection)
             lost(connection, reason)
 
-        self.patch(BackendConnection, "connectionLost", note)
+        self.patch(made, "connectionLost", note)
         await served.exchange(http_post())
         IPushProducer(self.backend.wires[0].transport).pauseProducing()
         served.app.clients["a"].close_idle()

@@ -246,10 +246,10 @@ class RoomTests(SynchronousTestCase):
         self.assert_only({"web"}, lambda module: module.uses("klein"))
 
     def test_http_client(self) -> None:
-        """Only the proxy knows the HTTP client."""
+        """Only the proxy knows Twisted's HTTP client and treq, and the engine what it is called."""
         clients = ("treq", "twisted.web.client", "twisted.web._newclient")
         self.assert_only(
-            {"proxy"},
+            {"proxy", "engine"},
             lambda module: not below(module.name, ALONE) and any(map(module.uses, clients)),
         )
 

@@ -10,8 +10,10 @@ from twisted.trial.unittest import TestCase
 from twisted.web.http_headers import Headers
 
 from llmux.test.loopback import RawBackend, Served, http_answer, http_post, until
+from llmux.test.stacks import on_each_stack
 
 
+@on_each_stack
 class ReuseTests(TestCase):
     def setUp(self) -> None:
         """Serve one model."""

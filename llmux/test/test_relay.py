@@ -5,8 +5,10 @@ from __future__ import annotations
 from twisted.trial.unittest import TestCase
 
 from llmux.test.loopback import RawBackend, Served, http_answer, http_post, relayed, split
+from llmux.test.stacks import on_each_stack
 
 
+@on_each_stack
 class RequestTests(TestCase):
     """What the backend sees."""
 
@@ -110,6 +112,7 @@ class RequestTests(TestCase):
         self.assertNotIn(b"expect", split(self.backend.requests[0])[1])
 
 
+@on_each_stack
 class AnswerTests(TestCase):
     """What the client sees."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import TestCase
-from twisted.web._newclient import HTTP11ClientProtocol
 
 from llmux.lease import Lease, Outcome
+from llmux.proxy.client import connection_maker
 from llmux.test.loopback import (
     RawBackend,
     Served,
@@ -15,8 +17,10 @@ from llmux.test.loopback import (
     until,
     until_steady,
 )
+from llmux.test.stacks import on_each_stack
 
 
+@on_each_stack
 class StreamTests(TestCase):
     """Answers that come piece by piece."""
 
@@ -115,8 +119,11 @@ class StreamTests(TestCase):
         await wire.until_lost()
 
 
+@on_each_stack
 class LeavingTests(TestCase):
     """Clients and backends that do not wait for each other."""
+
+    http: str
 
     def setUp(self) -> None:
         """Serve one model whose backend the test answers for."""
@@ -126,19 +133,20 @@ class LeavingTests(TestCase):
 
     async def test_lease_outlasts_the_connection(self) -> None:
         """When a client leaves, its lease ends only when the backend's connection is closed."""
-        connections: list[HTTP11ClientProtocol] = []
-        made = HTTP11ClientProtocol.connectionMade
+        connections: list[Any] = []
+        maker = connection_maker(self.http)
+        made = maker.connectionMade
 
-        def remember(connection: HTTP11ClientProtocol) -> None:
+        def remember(connection: object) -> None:
             connections.append(connection)
             made(connection)
 
-        self.patch(HTTP11ClientProtocol, "connectionMade", remember)
+        self.patch(maker, "connectionMade", remember)
         release = Lease.release
         connected: list[bool] = []
 
         def look(lease: Lease, outcome: Outcome) -> None:
-            connected.extend(bool(connection.transport.connected) for connection in connections)  # type: ignore[union-attr]  # a TCP connection's
+            connected.extend(bool(connection.transport.connected) for connection in connections)
             release(lease, outcome)
 
         self.patch(Lease, "release", look)

@@ -23,6 +23,7 @@ from llmux.test.loopback import (
     until,
     until_steady,
 )
+from llmux.test.stacks import on_each_stack
 
 UPGRADE = b"GET /x?model=a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 LARGE = b'{"model": "a", "x": "' + b"x" * 30_000_000 + b'"}'
@@ -35,6 +36,7 @@ def reset(wire: BackendWire) -> None:
     wire.abort()
 
 
+@on_each_stack
 class EarlyAnswerTests(TestCase):
     """The backend answers while it is still being sent a large body, and reads no more of it."""
 
@@ -96,6 +98,7 @@ class EarlyAnswerTests(TestCase):
         self.assertIn(b'"code": "backend_closed"', answer)
 
 
+@on_each_stack
 class SurplusTests(TestCase):
     """What a backend says too much never becomes another request's answer."""
 
@@ -132,6 +135,7 @@ class SurplusTests(TestCase):
         self.assertEqual(len(self.backend.wires), 1)
 
 
+@on_each_stack
 class BrokenAnswerTests(TestCase):
     def setUp(self) -> None:
         """Serve one model, whose backend the test plays."""
@@ -177,6 +181,7 @@ class BrokenAnswerTests(TestCase):
         await client.until(b'"code": "backend_broke"')
 
 
+@on_each_stack
 class GreedyClientTests(TestCase):
     async def test_client_that_pipelines_and_reads_nothing(self) -> None:
         """Its further requests wait until it has taken the answers to those before."""

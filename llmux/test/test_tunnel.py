@@ -17,6 +17,7 @@ from llmux.test.loopback import (
     until,
     until_steady,
 )
+from llmux.test.stacks import on_each_stack
 
 ASK = (
     b"GET /v1/realtime?model=a&x=1 HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\n"
@@ -29,6 +30,7 @@ SWITCH = (
 )
 
 
+@on_each_stack
 class TunnelTests(TestCase):
     def setUp(self) -> None:
         """Serve one model, whose backend the test plays."""
