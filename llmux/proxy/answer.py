@@ -16,6 +16,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH
 from zope.interface import implementer
 
+from llmux.engine.chunks import IChunksConsumer
 from llmux.engine.connection import IClientResponse
 from llmux.errors import BackendBroke
 from llmux.headers import for_client
@@ -79,7 +80,9 @@ class Answer:
         request = self._relay.request
         if not request.startedWriting:
             request.answer(self.status, self.reason, self.headers)
-        body = _BodyRelay(self._relay, self._response, self.tally)
+        as_it_is = request.chunked and self.tally is None
+        make_body = _ChunkedBodyRelay if as_it_is else _BodyRelay
+        body = make_body(self._relay, self._response, self.tally)
         self._response.deliverBody(body)
         ending = Ending.CLIENT
         with suppress(CancelledError):
@@ -186,6 +189,16 @@ class _BodyRelay(Protocol):
         self._stall.end()
         if not self.ended.called:
             self.ended.callback(ending)
+
+
+@implementer(IChunksConsumer)
+class _ChunkedBodyRelay(_BodyRelay):
+    """The same, for a client that gets chunks: it gets the backend's, if there are any."""
+
+    def chunksReceived(self, data: bytes, size: int) -> None:
+        """See :meth:`IChunksConsumer.chunksReceived`."""
+        self._watchdog.feed()
+        self._request.write_chunks(data, size)
 
 
 class _BodyReader(Protocol):

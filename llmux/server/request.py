@@ -186,6 +186,18 @@ class RelayRequest(Request):
             headers.setRawHeaders(b"Connection", [b"close"])
         return write_head(self.clientproto, b"%d" % self.code, self.code_message, headers)
 
+    def write_chunks(self, data: bytes, size: int) -> None:
+        """
+        Write a part of an answer whose head has been sent and whose body is :attr:`chunked`.
+
+        :param data: chunks, or parts of them; one that has been begun has to be gone on with.
+        :param size: bytes of the body that are in them.
+        """
+        if self.channel is not None:
+            self.bytes_sent += size
+            self.sentLength += size
+            self.channel.write(data)
+
     def unregisterProducer(self) -> None:
         """See :meth:`IConsumer.unregisterProducer`; also right when the client has gone."""
         if self.channel is None:

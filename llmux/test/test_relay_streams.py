@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from llmux.engine.choice import STOCK
 from llmux.lease import Lease, Outcome
 from llmux.proxy.client import connection_maker
 from llmux.test.loopback import (
@@ -17,7 +20,10 @@ from llmux.test.loopback import (
     until,
     until_steady,
 )
+from llmux.test.messages import read_message
 from llmux.test.stacks import on_each_stack
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @on_each_stack
@@ -188,6 +194,98 @@ class LeavingTests(TestCase):
         client.abort()
         await until(lambda: not served.app.switcher.in_flight("a"))
         self.assertEqual(served.sample("llmux_requests_total", model="a", status="499"), 1)
+
+
+@on_each_stack
+class ChunksTests(TestCase):
+    """Answers in chunks, whose framing is the client's affair and the backend's."""
+
+    http: str
+
+    def setUp(self) -> None:
+        """Serve one model whose backend the test answers for."""
+        self.backend = RawBackend(self)
+        self.backend.answer = None
+        self.served = Served(self, {"a": self.backend.address})
+        self.told: list[int] = []
+        self.served.app.events.request_ended = lambda **fields: self.told.append(  # type: ignore[method-assign]  # the test's own
+            fields["bytes_out"]
+        )
+
+    async def stream(self, *pieces: bytes) -> bytes:
+        """
+        Have the backend answer in pieces.
+
+        :param pieces: each is followed by what the client has to see of it.
+        :returns: the body as it came.
+        """
+        client = await self.served.client()
+        client.send(http_post())
+        wire = await self.backend.asked(len(self.backend.wires))
+        wire.send(CHUNKED)
+        await client.until(b"\r\n\r\n")
+        head_length = len(client.received)
+        for piece, seen in zip(pieces[::2], pieces[1::2], strict=True):
+            wire.send(piece)
+            await client.until(seen)
+        got = await client.until_lost()
+        await until(lambda: self.told, "the end of the request")
+        return got[head_length:]
+
+    async def test_sizes(self) -> None:
+        """The log tells how many bytes of the body there were, framing aside."""
+        await self.stream(
+            b"5\r\nhello\r\n", b"hello", b"6\r\n world\r\n1\r\n!\r\n", b"!",
+            b"0\r\nX-Sum: 1\r\n\r\n", b"0\r\n\r\n",
+        )  # fmt: skip
+        self.assertEqual(self.told, [12])
+
+    async def test_in_the_midst(self) -> None:
+        """Reads that end anywhere in a chunk or in its framing come out as the same body."""
+        client = await self.served.client()
+        client.send(http_post())
+        wire = await self.backend.asked()
+        wire.send(CHUNKED)
+        body = b"a;x=y\r\n0123456789\r\n000003\r\nabc\r\n0;z\r\nX: y\r\n\r\n"
+        for at in range(len(body)):
+            wire.send(body[at : at + 1])
+            await deferLater(reactor, 0)
+        got = await client.until_lost()
+        message = read_message(got, ended=True)
+        assert message is not None
+        self.assertEqual((message[0].body, message[0].whole), (b"0123456789abc", True))
+        self.assertNotIn(b"x=y", got)
+        self.assertNotIn(b"X: y", got)
+        await until(lambda: self.told, "the end of the request")
+        self.assertEqual(self.told, [13])
+
+    async def test_framing_is_kept(self) -> None:
+        """Where both sides are in chunks, llhttp's stack hands on the backend's."""
+        chunks = b"5\r\nhello\r\n3\r\nall\r\n"
+        got = await self.stream(chunks, b"all\r\n", b"0\r\n\r\n", b"0\r\n\r\n")
+        self.assertEqual(read_message(CHUNKED + got, ended=True)[0].body, b"helloall")  # type: ignore[index]  # it is whole
+        if self.http != STOCK:
+            self.assertEqual(got, chunks + b"0\r\n\r\n")
+
+    async def test_a_client_without_chunks(self) -> None:
+        """A client of HTTP/1.0 gets the body without any framing."""
+        client = await self.served.client()
+        client.send(http_post().replace(b"HTTP/1.1", b"HTTP/1.0"))
+        wire = await self.backend.asked()
+        wire.send(CHUNKED + b"5\r\nhello\r\n3\r\nall\r\n0\r\n\r\n")
+        self.assertTrue((await client.until_lost()).endswith(b"\r\n\r\nhelloall"))
+
+    async def test_bad_chunks(self) -> None:
+        """What comes before framing that is none is handed on; then the answer is cut."""
+        client = await self.served.client()
+        client.send(http_post())
+        wire = await self.backend.asked()
+        wire.send(CHUNKED + b"5\r\nhello\r\nzz\r\n")
+        got = await client.until_lost()
+        self.assertTrue(got.endswith(b"\r\n\r\n5\r\nhello\r\n"), got)
+        self.assertEqual(
+            self.served.sample("llmux_requests_cut_total", model="a", reason="backend"), 1
+        )
 
 
 class Source:
