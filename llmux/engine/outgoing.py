@@ -10,7 +10,7 @@ import attrs
 from twisted.internet.interfaces import IConsumer
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer, IClientRequest
 from zope.interface import implementer
 
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
@@ -24,6 +24,7 @@ class WrongLength(Exception):
     """A body has not as many bytes as it said."""
 
 
+@implementer(IClientRequest)
 @attrs.frozen
 class ClientRequest:
     """
@@ -33,6 +34,7 @@ class ClientRequest:
     :param target: as it goes into the request line.
     :param headers: all of them but those of the body's framing; one ``Host`` among them.
     :param body: produces the body, if there is one.
+    :param absoluteURI: the URI that was asked for, if it is known.
     :raises ValueError: if it is none that can be sent.
     """
 
@@ -40,6 +42,7 @@ class ClientRequest:
     target: bytes
     headers: Headers
     body: IBodyProducer | None = None
+    absoluteURI: bytes | None = None
 
     def __attrs_post_init__(self) -> None:
         if not _METHOD(self.method):

@@ -6,16 +6,8 @@ from typing import Any
 
 from treq.client import HTTPClient
 from treq.response import _Response
-from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import (
-    HostnameEndpoint,
-    TCP4ClientEndpoint,
-    TCP6ClientEndpoint,
-    wrapClientTLS,
-)
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
@@ -23,6 +15,7 @@ from zope.interface import implementer
 from llmux.config import Backend
 from llmux.engine.choice import HTTP
 from llmux.engine.connection import HandingOver, IClientResponse, Switched, unheard
+from llmux.engine.endpoint import server_endpoint
 from llmux.engine.outgoing import ClientRequest
 from llmux.engine.pool import ConnectionPool
 from llmux.proxy.connection import BackendConnection
@@ -136,16 +129,7 @@ def make_endpoint(reactor: Any, backend: Backend, timeout: float) -> IStreamClie
     :param reactor: connects, and for a name looks it up.
     :param timeout: seconds that the backend may take to accept a connection.
     """
-    endpoint: IStreamClientEndpoint
-    if isIPAddress(backend.host):
-        endpoint = TCP4ClientEndpoint(reactor, backend.host, backend.port, timeout)
-    elif isIPv6Address(backend.host):
-        endpoint = TCP6ClientEndpoint(reactor, backend.host, backend.port, timeout)
-    else:
-        endpoint = HostnameEndpoint(reactor, backend.host, backend.port, timeout)
-    if backend.tls:
-        endpoint = wrapClientTLS(optionsForClientTLS(backend.host), endpoint)
-    return endpoint
+    return server_endpoint(reactor, backend.host, backend.port, timeout, tls=backend.tls)
 
 
 def connection_maker(http: str) -> Any:
