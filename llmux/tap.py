@@ -123,7 +123,7 @@ def makeService(options: Options) -> IService:
         chosen = options["host"] is not None or options["port"] is not None
         doors = open_doors(config, take_sockets(os.environ, initial_environment()), chosen=chosen)
         _hand_over((app.state_dir, app.lock.path, *doors.own_paths), server_options)
-    except (ConfigError, CannotListen) as error:
+    except (ConfigError, CannotListen, UnknownChoice) as error:
         _give_up(str(error))
     except OSError as error:
         _give_up(f"the state directory cannot be given to --uid and --gid: {error}")

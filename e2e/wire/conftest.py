@@ -1,9 +1,10 @@
-"""The program in three guises, each started once for all cases, in front of recording backends."""
+"""The program in three guises, each started once for all cases on each HTTP stack."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from e2e.conftest import CHECKOUT
 from e2e.program import Program, free_port, scratch_environment
 from e2e.wire.backend import RecordingBackend
+from llmux.engine.choice import HTTP, STOCK
 
 WAKE_SECS = 1.5  # how long the slow model takes
 
@@ -39,10 +41,31 @@ class House:
         return self.program.port
 
 
-def serve(directory: Path, general: dict[str, Any], settings: dict[str, Any]) -> Iterator[House]:
+@pytest.fixture(
+    scope="session",
+    params=[
+        STOCK,
+        pytest.param(
+            HTTP.name,
+            marks=pytest.mark.skipif(
+                find_spec(HTTP.package) is None, reason=f"{HTTP.package} is not installed"
+            ),
+        ),
+    ],
+)
+def http(request: pytest.FixtureRequest) -> str:
+    """Say what reads HTTP: everything is tried on each stack."""
+    stack: str = request.param
+    return stack
+
+
+def serve(
+    directory: Path, http: str, general: dict[str, Any], settings: dict[str, Any]
+) -> Iterator[House]:
     """
     Serve some models.
 
+    :param http: what reads HTTP.
     :param general: what the configuration says beside its models.
     :param settings: what it says of each model.
     """
@@ -72,7 +95,7 @@ def serve(directory: Path, general: dict[str, Any], settings: dict[str, Any]) ->
         )
     )
     command = ["twistd", "-n", "--pidfile=", "llmux", "--config", str(config)]
-    environment = scratch_environment(directory)
+    environment = {**scratch_environment(directory), HTTP.variable: http}
     log = directory / "llmux.log"
     command += ["--log-format", "json"]
     program = Program(command, port, environment, log, cwd=CHECKOUT)
@@ -87,13 +110,13 @@ def serve(directory: Path, general: dict[str, Any], settings: dict[str, Any]) ->
 
 
 @pytest.fixture(scope="session")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def plain(tmp_path_factory: pytest.TempPathFactory, http: str) -> Iterator[House]:
     """Serve with the configuration's defaults."""
-    yield from serve(tmp_path_factory.mktemp("plain"), {}, {})
+    yield from serve(tmp_path_factory.mktemp("plain"), http, {}, {})
 
 
 @pytest.fixture(scope="session")
-def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def tight(tmp_path_factory: pytest.TempPathFactory, http: str) -> Iterator[House]:
     """Serve with limits that are soon met."""
     limits = {"max_body_bytes": 1000, "body_timeout_secs": 0.4}
     settings = {
@@ -104,15 +127,15 @@ def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         "connect_timeout_secs": 0.4,
         "request_timeout_secs": 5,
     }
-    yield from serve(tmp_path_factory.mktemp("tight"), {"limits": limits}, settings)
+    yield from serve(tmp_path_factory.mktemp("tight"), http, {"limits": limits}, settings)
 
 
 @pytest.fixture(scope="session")
-def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def public(tmp_path_factory: pytest.TempPathFactory, http: str) -> Iterator[House]:
     """Serve with all that is off by default and concerns what others learn."""
     general = {
         "forwarded": True,
         "keepalive_secs": 0.1,
         "cors": {"origins": ["https://chat.example"]},
     }
-    yield from serve(tmp_path_factory.mktemp("public"), general, {})
+    yield from serve(tmp_path_factory.mktemp("public"), http, general, {})

@@ -61,9 +61,9 @@ def test_waiting_too_long(plain: House) -> None:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[House]:
+def small(tmp_path: Path, http: str) -> Iterator[House]:
     """Serve four clients at once."""
-    yield from serve(tmp_path, {"limits": {"max_connections": 4}}, {})
+    yield from serve(tmp_path, http, {"limits": {"max_connections": 4}}, {})
 
 
 def test_connections(small: House) -> None:

@@ -286,20 +286,38 @@ class InterpreterTests(ProcessTests):
         program = "import llmux; print(all(getattr(llmux, name) for name in llmux.__all__))"
         self.assertEqual(await self.run_python(program), "True\n")
 
-    async def test_time_is_monotonic(self) -> None:
-        """Twistd's reactor measures with a clock that nobody can set."""
+    def options(self) -> str:
+        """Begin a program that makes twistd's service of its options."""
         config = Path(self.mktemp()).absolute().with_suffix(".yaml")
         config.write_text(
             f"state_dir: {config.parent}/state\n"
             "models: {a: {port: 1, wake: 'true', sleep: 'true'}}\n"
         )
-        program = (
-            "import time\n"
+        return (
+            "import os, sys, time\n"
             "from llmux.tap import Options, makeService\n"
             "options = Options()\n"
             f"options.parseOptions(['--config', {str(config)!r}, '--port', '0'])\n"
+        )
+
+    async def test_time_is_monotonic(self) -> None:
+        """Twistd's reactor measures with a clock that nobody can set."""
+        program = (
             "makeService(options)\n"
             "from twisted.internet import reactor\n"
             "print(reactor.seconds is time.monotonic)\n"
         )
-        self.assertEqual(await self.run_python(program), "True\n")
+        self.assertEqual(await self.run_python(self.options() + program), "True\n")
+
+    async def test_unknown_choice(self) -> None:
+        """A way to read HTTP that is not known ends the program with one line, and status 1."""
+        program = (
+            "os.environ['LLMUX_HTTP'] = 'quick'\n"
+            "sys.stderr = sys.stdout\n"
+            "try: makeService(options)\n"
+            "except SystemExit as end: print(end.code)\n"
+        )
+        self.assertEqual(
+            await self.run_python(self.options() + program),
+            "llmux: LLMUX_HTTP=quick: must be default or llhttp\n1\n",
+        )
