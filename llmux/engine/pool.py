@@ -54,7 +54,8 @@ class ConnectionPool:
     _make: MakeConnection
     closes_silently: bool = attrs.field(default=False, init=False)
     epoch: int = attrs.field(default=0, init=False)
-    _idle: dict[IClientConnection, IDelayedCall] = attrs.field(factory=dict, init=False)
+    _idle: dict[IClientConnection, float] = attrs.field(factory=dict, init=False)
+    _timer: IDelayedCall | None = attrs.field(default=None, init=False)
 
     def send(
         self, request: ClientRequest, handing_over: HandingOver = unheard
@@ -111,16 +112,14 @@ class ConnectionPool:
         """
         if self.closes_silently or not self._reuse_secs or epoch != self.epoch:
             connection.abort()
-        else:
-            self._idle[connection] = self._clock.callLater(
-                self._reuse_secs, self._expire, connection
-            )
+            return
+        self._idle[connection] = self._clock.seconds()
+        if self._timer is None:
+            self._timer = self._clock.callLater(self._reuse_secs, self._expire)
 
     def closed_idle(self, connection: IClientConnection) -> None:
         """Learn from a connection that the server has closed while it was idle."""
-        timer = self._idle.pop(connection, None)
-        if timer is not None:  # else it was closed by ourselves
-            timer.cancel()
+        if self._idle.pop(connection, None) is not None:  # else it was closed by ourselves
             self._closing_seen()
 
     def build(self) -> Any:
@@ -131,8 +130,7 @@ class ConnectionPool:
     def _take(self) -> IClientConnection | None:
         """Take a connection that is idle and has said nothing."""
         while self._idle:
-            connection, timer = self._idle.popitem()
-            timer.cancel()
+            connection, _ = self._idle.popitem()
             if connection.idle and self._is_silent(connection):
                 return connection
             connection.abort()
@@ -143,14 +141,25 @@ class ConnectionPool:
         self._close_idle()
 
     def _close_idle(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         while self._idle:
-            connection, timer = self._idle.popitem()
-            timer.cancel()
+            connection, _ = self._idle.popitem()
             connection.abort()
 
-    def _expire(self, connection: IClientConnection) -> None:
-        del self._idle[connection]
-        connection.abort()
+    def _expire(self) -> None:
+        """Close what has been idle for too long; one timer serves for all."""
+        self._timer = None
+        now = self._clock.seconds()
+        while self._idle:
+            connection, since = next(iter(self._idle.items()))  # the one that is idle for longest
+            left = since + self._reuse_secs - now
+            if left > 0:
+                self._timer = self._clock.callLater(left, self._expire)
+                return
+            del self._idle[connection]
+            connection.abort()
 
     def _is_silent(self, connection: IClientConnection) -> bool:
         """
