@@ -22,7 +22,7 @@ HOP_BY_HOP = frozenset(
 """Headers that speak of one connection and end with it (RFC 9110, 7.6.1; RFC 9112)."""
 
 _LENGTH = b"content-length"
-_OURS_ON_REQUESTS = frozenset({b"host", _LENGTH, b"expect"})
+_NOT_FOR_BACKENDS = HOP_BY_HOP | {b"host", _LENGTH, b"expect"}
 
 
 def for_backend(received: Headers, host: bytes) -> Headers:
@@ -36,8 +36,15 @@ def for_backend(received: Headers, host: bytes) -> Headers:
     :param received: what the client sent.
     :param host: the backend's ``host:port``.
     """
-    chosen = _without(received, _OURS_ON_REQUESTS | tokens(received, b"connection"))
-    chosen.setRawHeaders(b"Host", [host])
+    named = tokens(received, b"connection")
+    raw = {
+        name: list(values)
+        for name, values in received.getAllRawHeaders()
+        if (lower := name.lower()) not in _NOT_FOR_BACKENDS and lower not in named
+    }
+    raw[b"Host"] = [host]
+    chosen = Headers()
+    chosen._rawHeaders = raw  # names and values that have been checked, and need not be once more
     return chosen
 
 
@@ -72,12 +79,3 @@ def tokens(headers: Headers, name: bytes) -> frozenset[bytes]:
 
 def _words(line: bytes) -> list[bytes]:
     return [word.strip(b" \t").lower() for word in line.split(b",")]
-
-
-def _without(headers: Headers, more: frozenset[bytes]) -> Headers:
-    dropped = HOP_BY_HOP | more
-    kept = Headers()
-    for name, values in headers.getAllRawHeaders():
-        if name.lower() not in dropped:
-            kept.setRawHeaders(name, values)
-    return kept

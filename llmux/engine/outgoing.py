@@ -64,7 +64,8 @@ class ClientRequest:
             lines.append(b"Content-Length: %d\r\n" % self.body.length)
         for name, values in self.headers.getAllRawHeaders():
             if name not in _FRAMING:
-                lines += [b"%s: %s\r\n" % (name, value) for value in values]
+                for value in values:
+                    lines.append(b"%s: %s\r\n" % (name, value))
         lines.append(b"\r\n")
         return b"".join(lines)
 
