@@ -49,7 +49,8 @@ class LLHTTPAgent:
     """
     Sends requests to any server, over connections that it keeps for the next ones.
 
-    It keeps a pool for each server, and as many connections as there were requests at once.
+    It keeps a pool for each server, and as many connections as there were requests at once.  It can
+    be wrapped as Twisted's can: ``treq.client.HTTPClient(LLHTTPAgent(reactor))``.
 
     :param reactor: connects and tells the time.
     :param reuse_secs: for how long an idle connection is kept; 0: not at all.

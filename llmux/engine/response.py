@@ -95,6 +95,7 @@ class ClientResponse:
         self.length = UNKNOWN_LENGTH if head.length is None else head.length
         self.request = request
         self.wanted = False
+        self._headers: Headers | None = None  # made only for whoever asks
         self._scanner = ChunkScanner() if head.chunked else None
         self._left = head.length
         self._transport = BodyTransport(transport)
@@ -107,10 +108,12 @@ class ClientResponse:
 
     @property
     def headers(self) -> Headers:
-        """All its headers."""
-        headers = Headers()
-        for name, value in self.fields:
-            headers.addRawHeader(name, value)
+        """All its headers; agents that wrap ours take some of them away."""
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = Headers()
+            for name, value in self.fields:
+                headers.addRawHeader(name, value)
         return headers
 
     def setPreviousResponse(self, response: IResponse) -> None:

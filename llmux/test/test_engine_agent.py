@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
 import attrs
@@ -139,13 +140,17 @@ class TreqTests(TestCase):
         backend = RawBackend(self)
         base = f"http://127.0.0.1:{backend.address.port}"
         seen = []
+        zipped = http_answer(gzip.compress(b"hello"), b"Content-Encoding: gzip\r\n")
+        answers = (http_answer(b"\x1f\x8b", b"X: y\r\n", status=b"404 Gone"), zipped)
         for client in (HTTPClient(agent), HTTPClient(Agent(reactor))):
-            backend.requests.clear()
-            backend.answer = http_answer(b"\x1f\x8b", b"X: y\r\n", status=b"404 Gone")
-            answer = await client.post(f"{base}/a b?c=d", json={"x": 1})
-            told = [answer.code, answer.phrase, answer.length, await answer.content()]
-            told.append(answer.headers.getRawHeaders(b"x"))
-            sent = b"\r\n".join(sorted(b"".join(backend.requests).split(b"\r\n")))
-            seen.append((told, sent.replace(b"Connection: close\r\n", b"")))
+            for raw in answers:
+                backend.requests.clear()
+                backend.answer = raw
+                answer = await client.post(f"{base}/a b?c=d", json={"x": 1})
+                told = [answer.code, answer.phrase, answer.length, await answer.content()]
+                told += [answer.headers.getRawHeaders(n) for n in (b"x", b"content-encoding")]
+                sent = b"\r\n".join(sorted(b"".join(backend.requests).split(b"\r\n")))
+                seen.append((told, sent.replace(b"Connection: close\r\n", b"")))
         agent.close_idle()
-        self.assertEqual(seen[0], seen[1])
+        self.assertEqual(seen[:2], seen[2:])
+        self.assertIn(b"hello", seen[1][0])
