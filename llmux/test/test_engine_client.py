@@ -263,6 +263,17 @@ class ConnectionTests(ConnectionCase):
         IPushProducer(sink.transport).stopProducing()
         self.assertEqual(self.wire.producerState, "stopped")
 
+    def test_hung_up(self) -> None:
+        """Or hang up; when the body has come to its end, that is no affair of its protocol's."""
+        sink = self.body(self.answer(OK + b"Content-Length: 5\r\n\r\nhello"))
+        assert sink.transport is not None
+        sink.transport.loseConnection()
+        self.assertFalse(self.wire.disconnecting)
+        sink = self.body(self.answer(OK + b"Content-Length: 5\r\n\r\nhel"))
+        assert sink.transport is not None
+        sink.transport.loseConnection()
+        self.assertTrue(self.wire.disconnecting)
+
     def test_interim_answers(self) -> None:
         """Answers before the answer are skipped."""
         early = b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n"
@@ -509,6 +520,15 @@ class StrictTests(ConnectionCase):
         self.connection.dataReceived(b"0\r\nA: b\r\n\r\n")
         self.assertIsInstance(sink.lost, ResponseDone)
         self.assertEqual(self.freed, [self.connection])
+
+    def test_aborted(self) -> None:
+        """Who takes a body can break the connection off, as long as it has not ended."""
+        for answer, aborted in ((b"hello", False), (b"hel", True)):
+            self.setUp()
+            sink = self.body(self.answer(OK + b"Content-Length: 5\r\n\r\n" + answer))
+            transport: Any = sink.transport
+            transport.abortConnection()
+            self.assertIs(self.wire.aborted, aborted)
 
     def test_other_bodies(self) -> None:
         """It gets other bodies as everybody does."""
