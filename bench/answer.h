@@ -20,7 +20,7 @@ struct answer {
 typedef void (*on_event)(uint64_t sent_ns);
 
 static void read_body(struct answer *answer, const char *data, size_t size, on_event event) {
-    static const char STAMP[] = "\"ns\":";
+    static const char STAMP[] = "ns:";
     if (answer->status != 200) {
         size_t room = sizeof answer->text - 1 - answer->text_have;
         size_t some = size < room ? size : room;

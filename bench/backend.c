@@ -6,6 +6,8 @@
  * The body of a request needs a Content-Length and is thrown away.  The path says what comes back:
  *
  *     /small                               a short JSON answer
+ *     /stamped?after_ms=N                  the same after N ms, with the times at which the request came
+ *                                          and the answer went
  *     /stream?count=N&pace_ms=P            N server-sent events, one every P ms, from a random phase;
  *                                          each carries the time at which it was sent
  *     /silent                              one event, and then nothing more
@@ -15,16 +17,20 @@
  *                                          a short answer; the Kth of a connection is its last one,
  *                                          which Connection: close says beforehand if A is 1; a
  *                                          connection that is idle is closed after 0 to I ms
+ *
+ * What stands behind it in a path does not matter, and its parameters may be parted with slashes as
+ * well, for those who put something of their own behind it: /stream/count=5/chat/completions.
  */
 #include "common.h"
 
-enum state { READING, STREAMING, SILENT, POURING };
+enum state { READING, STREAMING, SILENT, POURING, DELAYED };
 
 struct conn {
     int fd, asked_events, served, timer; /* timer: its place in the heap, -1 if it is in none */
     enum state state;
     int closing;            /* close when the output has gone */
     uint64_t due, pace;     /* of the next event, or of the silent close */
+    uint64_t received;      /* when the request came that is answered in DELAYED */
     uint64_t left, body;    /* of the request's body: to come, in all; of the answer in POURING */
     long events;            /* to come */
     int in_body;
@@ -35,7 +41,7 @@ struct conn {
 
 static const char EVENT[] =
     "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,"
-    "\"model\":\"bench\",\"ns\":%llu,\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"},"
+    "\"model\":\"bench\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word ns:%llu\"},"
     "\"logprobs\":null,\"finish_reason\":null}]}\n\n";
 static const char SMALL[] =
     "{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion\",\"created\":1700000000,\"model\":"
@@ -130,11 +136,9 @@ static void flush(struct conn *conn) {
 
 static long parameter(const struct conn *conn, const char *name, long otherwise) {
     size_t size = strlen(name);
-    const char *at = strchr(conn->path, '?');
-    while (at) {
+    for (const char *at = conn->path; (at = strpbrk(at, "/?&"));) {
         at++;
         if (!strncmp(at, name, size) && at[size] == '=') return atol(at + size + 1);
-        at = strchr(at, '&');
     }
     return otherwise;
 }
@@ -187,11 +191,24 @@ static void next_event(struct conn *conn) {
     flush(conn);
 }
 
+static void answer_stamped(struct conn *conn) {
+    char text[128];
+    snprintf(text, sizeof text, "{\"came_ns\":%llu,\"went_ns\":%llu}\n",
+             (unsigned long long)conn->received, (unsigned long long)now_ns());
+    cancel(conn);
+    conn->state = READING;
+    answer(conn, 200, "application/json", text);
+}
+
 static void respond(struct conn *conn) {
     char text[64];
     conn->served++;
-    if (!strcmp(conn->path, "/small")) {
+    if (!strncmp(conn->path, "/small", 6)) {
         answer(conn, 200, "application/json", SMALL);
+    } else if (!strncmp(conn->path, "/stamped", 8)) {
+        conn->received = now_ns();
+        conn->state = DELAYED;
+        schedule(conn, conn->received + (uint64_t)parameter(conn, "after_ms", 1) * MILLISECOND);
     } else if (!strncmp(conn->path, "/stream", 7) || !strcmp(conn->path, "/silent")) {
         begin_stream(conn);
     } else if (!strcmp(conn->path, "/sink")) {
@@ -333,6 +350,9 @@ int main(int count, char **words) {
             struct conn *conn = heap[0];
             if (conn->state == STREAMING) {
                 next_event(conn);
+            } else if (conn->state == DELAYED) {
+                answer_stamped(conn);
+                if (conn->fd >= 0) advance(conn); /* the next request may be here already */
             } else {
                 drop(conn); /* silently: it was idle */
             }

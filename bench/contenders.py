@@ -1,20 +1,19 @@
-"""Those who are compared: no proxy, nginx, and llmux as it is in this checkout."""
+"""Those who are compared: no proxy, nginx, llmux in several makes, and LiteLLM."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import attrs
 
-from bench.helpers import BUILD
+from bench import litellm
+from bench.multiplexer import Multiplexer, why_no_workers
 from bench.processes import (
     BenchError,
     Process,
@@ -23,19 +22,30 @@ from bench.processes import (
     wait_until,
     wait_until_listening,
 )
+from bench.proxy import Proxy
 
-CHECKOUT = Path(__file__).parent.parent
+MAIN, QUIET, WORKERS = "", "quiet", "workers"
+"""How a contender can be run: as it comes, without its access log, with two workers."""
+
+LLMUX, BEFORE, LITELLM = "llmux", "before", "litellm"
+STACKS = ("default+default", "default+llhttp", "uvloop+default", "uvloop+llhttp")
+"""Those of llmux, by its reactor and what reads HTTP for it."""
+
+NAMES = ("straight", "nginx", BEFORE, *STACKS, LLMUX, LITELLM)
+USUAL = ("straight", "nginx", LLMUX)
+
+_Start = Callable[[Path, int], AbstractContextManager[Proxy]]
 
 _NGINX = """\
 daemon off;
-worker_processes 1;
+worker_processes {workers};
 worker_rlimit_nofile {files};
 pid nginx.pid;
 error_log error.log;
 {user}
 events {{ worker_connections {connections}; }}
 http {{
-    access_log access.log;
+    access_log {log};
     client_body_temp_path body;
     proxy_temp_path proxy;
     fastcgi_temp_path fastcgi;
@@ -62,88 +72,103 @@ http {{
 
 
 @attrs.frozen
-class Gate:
-    """
-    Holds the wake hook of the model ``held`` until it is opened.
-
-    :param gate: the file for which the hook waits.
-    :param stamp: the file in which it notes when it ended.
-    """
-
-    gate: Path
-    stamp: Path
-
-    @contextmanager
-    def closed(self) -> Iterator[None]:
-        """Have wakes wait until it is opened, or until the block ends."""
-        self.gate.unlink(missing_ok=True)
-        self.stamp.unlink(missing_ok=True)
-        try:
-            yield
-        finally:
-            self.open()
-
-    def open(self) -> None:
-        """Let the wake go on."""
-        self.gate.touch()
-
-    def opened_ns(self) -> int:
-        """Give the monotonic time at which the hook ended."""
-        return int(self.stamp.read_text())
-
-
-@attrs.frozen
-class Proxy:
-    """
-    What requests can be sent to.
-
-    :param pid: the process that relays; ``None`` if there is none in between.
-    :param gate: of the model ``held``; llmux alone has one.
-    """
-
-    port: int
-    pid: int | None = None
-    gate: Gate | None = None
-
-    def waiting(self, model: str) -> int:
-        """Ask llmux how many requests wait for a model."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=30) as answer:
-            for line in answer.read().decode().splitlines():
-                if line.startswith(f'llmux_request_queue_depth{{model="{model}"}}'):
-                    return int(float(line.split()[-1]))
-        return 0
-
-
-@attrs.frozen
 class Contender:
     """
     Something to be measured.
 
-    :param start: starts a fresh one in front of the backend, and ends it.
+    :param starts: for each way in which it can be run: starts a fresh one in front of the backend,
+        and ends it.
+    :param cases: the names of the cases that it can have part in; ``None``: all.
     """
 
     name: str
-    start: Callable[[], AbstractContextManager[Proxy]]
+    starts: Mapping[str, Callable[[], AbstractContextManager[Proxy]]]
+    cases: frozenset[str] | None = None
 
 
-def contenders(directory: Path, backend: int, files: int) -> list[Contender]:
+@attrs.frozen
+class Contest:
     """
-    Give those that can be had on this machine, llmux last.
+    Who takes part, and where.
 
-    :param directory: for their configuration, logs and temporary files.
+    :param directory: for configuration, logs and temporary files.
     :param backend: the backend's port.
     :param files: how many files a process may open.
+    :param before: another checkout of llmux, for the contender ``before``.
+    :param note: takes why somebody is left out.
     """
 
-    @contextmanager
-    def straight() -> Iterator[Proxy]:
-        yield Proxy(backend)
+    directory: Path
+    backend: int
+    files: int
+    before: Path | None
+    note: Callable[[str], None]
 
-    found = [Contender("straight", straight)]
-    if find_nginx():
-        found.append(Contender("nginx", lambda: _nginx(_scratch(directory), backend, files)))
-    found.append(Contender("llmux", lambda: _llmux(_scratch(directory), backend)))
-    return found
+    def contenders(self, names: tuple[str, ...], makes: frozenset[str]) -> list[Contender]:
+        """
+        Give those of the names that can be had on this machine.
+
+        :param makes: which of the ways to run them are wanted.
+        """
+        found = []
+        why_not = why_no_workers(self.directory) if WORKERS in makes else None
+        if why_not:
+            self.note(f"two workers are left out: {why_not}")
+        for name in NAMES:
+            if name not in names:
+                continue
+            try:
+                starts = self._starts(name)
+            except BenchError as error:
+                self.note(str(error))
+                continue
+            chosen = {
+                make: partial(self._start, start)
+                for make, start in starts.items()
+                if make in makes and not (make == WORKERS and why_not)
+            }
+            found.append(Contender(name, chosen, litellm.CASES if name == LITELLM else None))
+        return found
+
+    def _start(self, start: _Start) -> AbstractContextManager[Proxy]:
+        made = self.directory / f"{time.monotonic_ns()}"
+        made.mkdir()
+        return start(made, self.backend)
+
+    def _starts(self, name: str) -> Mapping[str, _Start]:
+        if name == "straight":
+            return {MAIN: _straight}
+        if name == "nginx":
+            if not find_nginx():
+                raise BenchError("nginx is not installed, so it is not in the table")
+            return {
+                MAIN: partial(start_nginx, files=self.files),
+                QUIET: partial(start_nginx, files=self.files, log="off"),
+                WORKERS: partial(start_nginx, files=self.files, workers=2),
+            }
+        if name == LITELLM:
+            litellm.install()
+            return {MAIN: litellm.start}
+        if name == BEFORE:
+            if self.before is None:
+                raise BenchError("nothing is said of what was before: --before CHECKOUT")
+            # what it has not, it is not asked for
+            return {
+                MAIN: Multiplexer(checkout=self.before).start,
+                QUIET: Multiplexer(checkout=self.before, words=_QUIET_WORDS).start,
+            }
+        environment = {}
+        if name in STACKS:
+            reactor, _, http = name.partition("+")
+            environment = {"LLMUX_REACTOR": reactor, "LLMUX_HTTP": http}
+        return {
+            MAIN: Multiplexer(environment=environment).start,
+            QUIET: Multiplexer(environment=environment, words=_QUIET_WORDS).start,
+            WORKERS: Multiplexer(environment=environment, workers=True).start,
+        }
+
+
+_QUIET_WORDS = ("--log-level", "warn")  # its line for each request is at level info
 
 
 def find_nginx() -> str | None:
@@ -151,15 +176,20 @@ def find_nginx() -> str | None:
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
 
-def _scratch(directory: Path) -> Path:
-    """Make a directory for one process."""
-    made = directory / f"{time.monotonic_ns()}"
-    made.mkdir()
-    return made
+@contextmanager
+def _straight(directory: Path, backend: int) -> Iterator[Proxy]:
+    yield Proxy(backend)
 
 
 @contextmanager
-def _nginx(directory: Path, backend: int, files: int) -> Iterator[Proxy]:
+def start_nginx(
+    directory: Path, backend: int, files: int, log: str = "access.log", workers: int = 1
+) -> Iterator[Proxy]:
+    """
+    Run nginx, which has a process besides its workers.
+
+    :param log: a file, or ``off``.
+    """
     program = find_nginx()
     assert program is not None
     port = free_port()
@@ -170,43 +200,16 @@ def _nginx(directory: Path, backend: int, files: int) -> Iterator[Proxy]:
             connections=files - 100,
             backend=backend,
             port=port,
+            log=log,
+            workers=workers,
             user="" if os.getuid() else "user root;",  # or its worker cannot enter the directory
         )
     )
     command = [program, "-p", str(directory), "-c", str(config), "-e", str(directory / "error.log")]
     with Process(command, directory / "nginx.log") as master:
         wait_until_listening(master, port)
-        wait_until(lambda: len(children(master.pid)) == 1, "nginx has its worker")
-        yield Proxy(port, children(master.pid)[0])
-
-
-@contextmanager
-def _llmux(directory: Path, backend: int) -> Iterator[Proxy]:
-    gate = Gate(directory / "gate", directory / "stamp")
-    gate.open()
-    port = free_port()
-    config = directory / "config.json"
-    held = f"exec {BUILD / 'hold'} {gate.gate} {gate.stamp}"
-    config.write_text(
-        json.dumps(
-            {
-                "port": port,
-                "state_dir": str(directory / "state"),
-                "models": {
-                    "bench": {"port": backend, "wake": "true", "sleep": "true"},
-                    "held": {"port": backend, "wake": held, "sleep": "true"},
-                },
-            }
-        )
-    )
-    spool = directory / "spool"
-    spool.mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "TMPDIR": str(spool)}
-    program = Path(sys.executable).parent / "twistd"
-    if not program.exists():
-        raise BenchError(f"{program} is missing: run this with the Python that has Twisted")
-    options = ["--config", str(config)]
-    command = [str(program), "-n", "--pidfile=", "llmux", *options]
-    with Process(command, directory / "llmux.log", environment=environment, cwd=directory) as llmux:
-        wait_until_listening(llmux, port)
-        yield Proxy(port, llmux.pid, gate)
+        wait_until(lambda: len(children(master.pid)) == workers, "nginx has its workers")
+        if workers > 1:
+            yield Proxy(port, master.pid, workers=True)
+        else:
+            yield Proxy(port, children(master.pid)[0])

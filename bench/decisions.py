@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from statistics import median
 
-from bench.contenders import Proxy
 from bench.figures import Bench, Case, Figure, Samples, Scale
+from bench.proxy import Proxy
 from llmux.budget import Budget
 from llmux.clock import VirtualClock
 from llmux.config import Backend, ModelConfig

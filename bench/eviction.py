@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from random import Random
 
-from bench.contenders import Proxy
 from bench.figures import Bench, Case, Figure, Samples, Scale
+from bench.proxy import Proxy
 from llmux.amounts import Amounts, add
 from llmux.eviction import Way, cheapest
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,15 +16,18 @@ from typing import Any, Self
 import attrs
 
 from bench.processes import BenchError, Process
+from bench.proxy import Proxy
 
 HERE = Path(__file__).parent
 BUILD = HERE / "build"
 HELPERS = ("backend", "load", "hold")
 
+_STREAMS = ("/stream", "/silent")  # what the backend answers with events
+
 _WRK_SCRIPT = """\
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
-wrk.body = '{"model":"bench","messages":[{"role":"user","content":"Hello"}]}'
+wrk.body = '{"model":"%s","messages":[{"role":"user","content":"Hello"}]}'
 """
 
 
@@ -108,12 +112,16 @@ class Load:
     """
     Clients at work; see ``load.c`` for what they can be told.
 
+    :param path: what the backend is to do.
     :param options: ``clients=64`` and the like.
     """
 
-    def __init__(self, directory: Path, port: int, path: str, model: str, **options: int) -> None:
-        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        command = [str(BUILD / "load"), str(port), path, model, *words]
+    def __init__(
+        self, directory: Path, proxy: Proxy, path: str, model: str = "bench", /, **options: int
+    ) -> None:
+        options["stream"] = path.startswith(_STREAMS)
+        words = [word for name, value in options.items() for word in (f"--{name}", f"{value:d}")]
+        command = [str(BUILD / "load"), str(proxy.port), *proxy.way(path, model), *words]
         self._process = Process(command, directory / "load.log", read=True)
         self._what = " ".join(command[1:])
 
@@ -132,7 +140,7 @@ class Load:
         """
         Wait until the clients say something; they give up by themselves.
 
-        :param word: ``sent``, ``begun`` or ``done``.
+        :param word: ``sent``, ``begun``, ``part`` or ``done``.
         :raises BenchError: if they ended without it.
         """
         while line := self._process.read_line():
@@ -147,15 +155,20 @@ class Load:
         """Wait for their end; their connections are still open for a moment."""
         return Outcome(self.wait_for("done"))
 
+    def part(self) -> Outcome:
+        """Give what they have seen since the last time, and have them go on."""
+        self._process.send(signal.SIGUSR1)
+        return Outcome(self.wait_for("part"))
+
     def stop(self) -> Outcome:
         """Have them end now."""
         self._process.terminate()
         return self.outcome()
 
 
-def run_load(directory: Path, port: int, path: str, **options: int) -> Outcome:
+def run_load(directory: Path, proxy: Proxy, path: str, **options: int) -> Outcome:
     """Have clients of the model ``bench`` do their work to its end."""
-    with Load(directory, port, path, "bench", **options) as load:
+    with Load(directory, proxy, path, **options) as load:
         return load.outcome()
 
 
@@ -172,12 +185,13 @@ class WrkOutcome:
     failed: int
 
 
-def run_wrk(directory: Path, port: int, seconds: int, connections: int) -> WrkOutcome:
+def run_wrk(directory: Path, proxy: Proxy, seconds: int, connections: int) -> WrkOutcome:
     """Have wrk POST short JSON bodies as fast as it can, over connections that it keeps."""
     script = directory / "post.lua"
-    script.write_text(_WRK_SCRIPT)
+    path, model = proxy.way("/small", "bench")
+    script.write_text(_WRK_SCRIPT % model)
     words = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script)]
-    command = ["wrk", *words, f"http://127.0.0.1:{port}/small"]
+    command = ["wrk", *words, f"http://127.0.0.1:{proxy.port}{path}"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=seconds + 30, check=False
     )

@@ -16,10 +16,12 @@
  *     stall_after N   read so many bytes of the answer and then no more (never)
  *     rate N          connections opened a second at most (1000)
  *     patience N      seconds after which it gives up (60)
+ *     stream 1        ask for a stream, and look at its events (0)
  *
  * It prints lines of JSON: {"said": "sent"} when all requests have gone out, {"said": "begun"} when
  * every client has got its first byte, and {"said": "done", ...} with the figures.  Those come while
- * the connections are still open, and also if a SIGTERM ended it.
+ * the connections are still open, and also if a SIGTERM ended it.  A SIGUSR1 has it print {"said":
+ * "part", ...} with the figures so far, and begin to count anew.
  */
 #include "answer.h"
 #include "series.h"
@@ -38,6 +40,7 @@ struct client {
 
 static struct {
     long clients, requests, gap_us, gap_random_us, body, seconds, together, stall_after, rate, patience;
+    long stream;
 } option = {.clients = 1, .rate = 1000, .patience = 60};
 
 static struct {
@@ -51,9 +54,9 @@ static struct client *clients;
 static struct sockaddr_in address;
 static char *request;
 static size_t request_size;
-static int poller, is_stream;
+static int poller;
 static long sent, begun, finished, connected;
-static volatile sig_atomic_t ended;
+static volatile sig_atomic_t ended, part_wanted;
 
 static void note_event(uint64_t sent_ns) {
     uint64_t now = now_ns();
@@ -69,7 +72,7 @@ static void write_request(const char *port, const char *path, const char *model)
     char after[512], small[512];
     snprintf(after, sizeof after, "\"}}]}],\"model\":\"%s\"}", model);
     snprintf(small, sizeof small, "{\"model\":\"%s\",\"messages\":[{\"role\":\"user\",\"content\":"
-             "\"Hello\"}]%s}", model, is_stream ? ",\"stream\":true" : "");
+             "\"Hello\"}]%s}", model, option.stream ? ",\"stream\":true" : "");
     size_t fixed = strlen(BEFORE) + strlen(after);
     size_t image = (size_t)option.body > fixed ? (size_t)option.body - fixed : 0;
     size_t body = option.body ? fixed + image : strlen(small);
@@ -208,7 +211,7 @@ static void readable(struct client *client) {
     client->bytes += (uint64_t)got;
     count.bytes += (uint64_t)got;
     enum reading reading =
-        read_answer(&client->answer, data, (size_t)got, is_stream ? note_event : NULL);
+        read_answer(&client->answer, data, (size_t)got, option.stream ? note_event : NULL);
     if (reading == ENDED) {
         answered(client);
     } else if (reading == NONSENSE) {
@@ -235,9 +238,9 @@ static void happened(struct client *client, uint32_t events) {
     if (client->fd >= 0 && events & (EPOLLIN | EPOLLHUP | EPOLLERR)) readable(client);
 }
 
-static void print_done(uint64_t since) {
+static void print_figures(const char *what, uint64_t since) {
     const char *comma = "";
-    printf("{\"said\": \"done\", \"seconds\": %.6f, \"answers\": %llu, \"statuses\": {",
+    printf("{\"said\": \"%s\", \"seconds\": %.6f, \"answers\": %llu, \"statuses\": {", what,
            (now_ns() - since) / 1e9, (unsigned long long)count.answers);
     for (int status = 0; status < 1000; status++)
         if (count.statuses[status]) {
@@ -270,13 +273,24 @@ static void end(int signal) {
     ended = 1;
 }
 
+static void want_part(int signal) {
+    (void)signal;
+    part_wanted = 1;
+}
+
+static void count_anew(void) {
+    free(count.first_byte.values);
+    free(count.lag.values);
+    memset(&count, 0, sizeof count);
+}
+
 static void read_options(int count_, char **words) {
     static const struct { const char *name; long *value; } known[] = {
         {"--clients", &option.clients}, {"--requests", &option.requests},
         {"--gap_us", &option.gap_us}, {"--gap_random_us", &option.gap_random_us},
         {"--body", &option.body}, {"--seconds", &option.seconds},
         {"--together", &option.together}, {"--stall_after", &option.stall_after},
-        {"--rate", &option.rate}, {"--patience", &option.patience}};
+        {"--rate", &option.rate}, {"--patience", &option.patience}, {"--stream", &option.stream}};
     for (int i = 4; i < count_; i += 2) {
         size_t at = 0, size = sizeof known / sizeof *known;
         while (at < size && strcmp(words[i], known[at].name)) at++;
@@ -316,8 +330,8 @@ int main(int words_count, char **words) {
     }
     settle_in();
     signal(SIGTERM, end);
+    signal(SIGUSR1, want_part);
     read_options(words_count, words);
-    is_stream = !strncmp(words[2], "/stream", 7) || !strcmp(words[2], "/silent");
     address = loopback(atoi(words[1]));
     write_request(words[1], words[2], words[3]);
     if (!(clients = calloc((size_t)option.clients, sizeof *clients))) die("calloc");
@@ -335,6 +349,12 @@ int main(int words_count, char **words) {
             fprintf(stderr, "load: out of patience: %ld connected, %ld sent, %ld begun, %ld ended\n",
                     connected, sent, begun, finished);
             break;
+        }
+        if (part_wanted) {
+            part_wanted = 0;
+            print_figures("part", since);
+            count_anew();
+            since = now_ns();
         }
         struct timespec wait = look_at_clients(started);
         int ready = epoll_pwait2(poller, events, 512, &wait, NULL);
@@ -355,14 +375,14 @@ int main(int words_count, char **words) {
         if (!said_begun && begun == option.clients) {
             said_begun = 1;
             if (option.seconds) {
-                memset(&count, 0, sizeof count);
+                count_anew();
                 since = now_ns();
                 until = since + (uint64_t)option.seconds * SECOND;
             }
             say("begun");
         }
     }
-    print_done(since);
+    print_figures("done", since);
     usleep(50000); /* whoever reads this looks at the proxy before these connections end */
     return 0;
 }

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from bench.contenders import Proxy
-from bench.figures import MEGABYTE, PACED, Bench, Case, Figure, Samples, Scale
+from bench.figures import MEGABYTE, PACED, Bench, Case, Figure, Samples, Scale, Wanted
 from bench.helpers import Load, Outcome, run_load
 from bench.processes import forget_peak, peak_rss, rss, wait_until
+from bench.proxy import Proxy
 
 
 def _bodies_figures(scale: Scale) -> list[Figure]:
     work = f"{scale.bodies} waiting bodies of {scale.body // MEGABYTE} MB"
     return [
-        Figure("bodies", f"peak RSS with {work}", "MB", target=300),
-        Figure("bodies_relayed", "... while they are relayed", "MB", target=300),
+        Figure("bodies", f"peak RSS with {work}", "MB", wanted=Wanted(300)),
+        Figure("bodies_relayed", "... while they are relayed", "MB", wanted=Wanted(300)),
     ]
 
 
@@ -21,7 +21,7 @@ def _measure_bodies(bench: Bench, contender: str, proxy: Proxy) -> Samples:
         return {}  # nobody waits there
     scale = bench.scale
     options = {"clients": scale.bodies, "requests": 1, "body": scale.body, "patience": 110}
-    load = Load(bench.directory, proxy.port, "/sink", "held", **options)
+    load = Load(bench.directory, proxy, "/sink", "held", **options)
     with proxy.gate.closed(), load:
         load.wait_for("sent")
         wait_until(lambda: proxy.waiting("held") == scale.bodies, "all bodies wait", 60)
@@ -36,7 +36,7 @@ def _measure_bodies(bench: Bench, contender: str, proxy: Proxy) -> Samples:
 def _stalled_figures(scale: Scale) -> list[Figure]:
     size = f"{scale.answer // MEGABYTE} MB"
     return [
-        Figure("stalled", f"growth for a stalled reader of {size}", "MB", target=10),
+        Figure("stalled", f"growth for a stalled reader of {size}", "MB", wanted=Wanted(10)),
         Figure("unstalled_p50", "... the others before, median", "ms"),
         Figure("stalled_p50", "... the others meanwhile, median", "ms"),
         Figure("unstalled_p99", "... the others before, 99th percentile", "ms"),
@@ -48,12 +48,12 @@ def _measure_stalled(bench: Bench, contender: str, proxy: Proxy) -> Samples:
     if proxy.pid is None:
         return {}
     huge = f"/huge?bytes={bench.scale.answer}"
-    run_load(bench.directory, proxy.port, "/huge?bytes=1000000", requests=20)
+    run_load(bench.directory, proxy, "/huge?bytes=1000000", requests=20)
     before = _paced(bench, proxy)
     resident = rss(proxy.pid)
     forget_peak(proxy.pid)
     options = {"clients": 1, "stall_after": 65_536, "seconds": 60}
-    with Load(bench.directory, proxy.port, huge, "bench", **options) as load:
+    with Load(bench.directory, proxy, huge, **options) as load:
         load.wait_for("begun")
         meanwhile = _paced(bench, proxy)
         grown = peak_rss(proxy.pid) - resident
@@ -67,10 +67,10 @@ def _measure_stalled(bench: Bench, contender: str, proxy: Proxy) -> Samples:
 
 def _paced(bench: Bench, proxy: Proxy) -> Outcome:
     seconds = bench.scale.seconds
-    outcome = run_load(bench.directory, proxy.port, "/small", seconds=seconds, **PACED)
+    outcome = run_load(bench.directory, proxy, "/small", seconds=seconds, **PACED)
     bench.note_failures("beside a stalled reader", outcome)
     return outcome
 
 
-BODIES = Case("memory", _bodies_figures, _measure_bodies, once=True, fresh=True)
-STALLED = Case("memory", _stalled_figures, _measure_stalled, once=True, fresh=True)
+BODIES = Case("memory", _bodies_figures, _measure_bodies, rounds=1, fresh=True)
+STALLED = Case("memory", _stalled_figures, _measure_stalled, rounds=1, fresh=True)

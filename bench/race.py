@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bench.contenders import Proxy
 from bench.figures import Bench, Case, Figure, Samples, Scale
 from bench.helpers import run_load
+from bench.proxy import Proxy
 
 _CLIENTS = 8
 _WAYS = {
@@ -29,7 +29,7 @@ def _measure(bench: Bench, contender: str, proxy: Proxy) -> Samples:
     for key, (path, gap, words) in _WAYS.items():
         outcome = run_load(
             bench.directory,
-            proxy.port,
+            proxy,
             path,
             clients=_CLIENTS,
             requests=each,
@@ -47,4 +47,4 @@ def _measure(bench: Bench, contender: str, proxy: Proxy) -> Samples:
     return samples
 
 
-RACE = Case("race", _figures, _measure, once=True)
+RACE = Case("race", _figures, _measure, rounds=1)

@@ -17,12 +17,14 @@ from typing import Any
 
 import attrs
 
-from bench.contenders import CHECKOUT, find_nginx
+from bench.contenders import LLMUX, STACKS, find_nginx
 from bench.figures import Figure
+from bench.multiplexer import CHECKOUT
 from llmux._version import __version__
 
 _NONE = "-"
-_RATIOS = (("llmux / nginx", "nginx"), ("llmux / straight", "straight"))
+_BASES = ("nginx", "straight")  # what the others are compared with
+_JUDGED = (LLMUX, *STACKS)
 
 
 @attrs.define
@@ -52,15 +54,20 @@ class Report:
         values = self.samples.get(figure.key, {}).get(contender)
         return median(values) if values else None
 
+    @property
+    def measured(self) -> list[Figure]:
+        """The figures that anybody has."""
+        return [figure for figure in self.figures if figure.key in self.samples]
+
     def as_json(self) -> str:
         """Give everything, each round's values too."""
         figures = [
             {
                 **attrs.asdict(figure),
-                "samples": self.samples.get(figure.key, {}),
+                "samples": self.samples[figure.key],
                 "median": {name: self.value(figure, name) for name in self.contenders},
             }
-            for figure in self.figures
+            for figure in self.measured
         ]
         document: dict[str, Any] = {
             "date": self.date.isoformat(timespec="seconds"),
@@ -72,49 +79,111 @@ class Report:
         return json.dumps(document, indent=1) + "\n"
 
     def as_rst(self) -> str:
-        """Give the machine, the table, the targets and the notes."""
+        """Give the machine, the table, what is wanted and the notes."""
         lines = [f":date: {self.date:%Y-%m-%d}" + (", a quick run" if self.quick else "")]
         lines += [f":{name}: {value}" for name, value in self.machine.items()]
-        lines += ["", *self._table(), ""]
-        lines += [f"- {line}" for line in (*self._targets(), *self.notes)]
+        lines += ["", *self._values(), ""]
+        if len(self._compared) > 1 and "nginx" in self.contenders:
+            lines += ["The same as multiples of nginx's:", "", *self._multiples(), ""]
+        lines += [f"- {line}" for line in (*self._verdicts(), *self.notes)]
         return "\n".join(lines).rstrip() + "\n"
 
-    def _table(self) -> list[str]:
-        rows = [["figure", "unit", *self.contenders, *(title for title, _ in _RATIOS)]]
-        rows += [self._row(figure) for figure in self.figures]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        rule = "  ".join("=" * width for width in widths)
-        lines = [
-            "  ".join(
-                cell.ljust(width) if column < 2 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
-        return [rule, lines[0], rule, *lines[1:], rule]
+    @property
+    def _compared(self) -> list[str]:
+        return [name for name in self.contenders if name not in _BASES]
 
-    def _row(self, figure: Figure) -> list[str]:
-        values = {name: self.value(figure, name) for name in self.contenders}
-        ratios = [_ratio(values.get("llmux"), values.get(other)) for _, other in _RATIOS]
-        cells = [_short(values[name]) for name in self.contenders]
-        return [figure.title, figure.unit or _NONE, *cells, *ratios]
+    def _values(self) -> list[str]:
+        """Give the table; where one alone is compared, with its multiples and its rounds."""
+        alone = self._compared[0] if len(self._compared) == 1 else None
+        rows = [["figure", "unit", *self.contenders]]
+        if alone:
+            rows[0] += [f"{alone} / nginx", f"{alone} / straight", f"{alone}'s rounds"]
+        for figure in self.measured:
+            row = [figure.title, figure.unit or _NONE]
+            row += [_short(self.value(figure, name)) for name in self.contenders]
+            if alone:
+                row += [self._multiple(figure, alone, base) for base in _BASES]
+                row.append(_range(self.samples[figure.key].get(alone, [])))
+            rows.append(row)
+        return _table(rows, words=2)
 
-    def _targets(self) -> list[str]:
+    def _multiples(self) -> list[str]:
+        rows = [["figure", *self._compared]]
+        for figure in self.measured:
+            if figure.key in self.samples and self.value(figure, "nginx"):
+                row = [self._multiple(figure, name, "nginx") for name in self._compared]
+                rows.append([figure.title, *row])
+        return _table(rows, words=1)
+
+    def _multiple(self, figure: Figure, contender: str, base: str) -> str:
+        return _short(_ratio(self.value(figure, contender), self.value(figure, base)))
+
+    def _verdicts(self) -> list[str]:
+        """Say of each figure that llmux has to keep to whether it does."""
         lines = []
-        for figure in self.figures:
-            value = self.value(figure, "llmux")
-            if figure.target is not None and value is not None:
-                word = "held" if value < figure.target else "missed"
-                target = f"less than {figure.target:g} {figure.unit}"
-                title = figure.title.removeprefix("... ")
-                lines.append(f"{title}: {_short(value)} {figure.unit}, {target} wanted: {word}")
+        for name in self.contenders:
+            if name in _JUDGED:
+                who = "" if name == LLMUX else f"{name}: "
+                verdicts = (self._verdict(figure, name) for figure in self.measured)
+                lines += [f"{who}{verdict}" for verdict in verdicts if verdict]
         return lines
 
+    def _verdict(self, figure: Figure, name: str) -> str:
+        wanted = figure.wanted
+        value = self.value(figure, name)
+        if wanted is None or value is None:
+            return ""
+        title, unit = figure.title.removeprefix("... "), figure.unit
+        values = self.samples[figure.key][name]
+        most = f"{wanted.most:g} {unit}".rstrip()
+        if wanted.than or wanted.of:
+            key, who = wanted.of or figure.key, wanted.than or name
+            bases = self.samples.get(key, {}).get(who)
+            if not bases or not median(bases):
+                return ""
+            value /= median(bases)
+            values = [one / base for one, base in zip(values, bases, strict=False) if base]
+            title += f", as a multiple of {self._title(key) if wanted.of else _whose(who)}"
+            most, unit = f"{wanted.most:g}", ""
+        word = "held" if value <= wanted.most else "missed"
+        said = f"{title}: {_short(value)} {unit}".rstrip()
+        rounds = f" (rounds: {_range(values)})" if len(values) > 1 else ""
+        return f"{said}{rounds}, at most {most} wanted: {word}"
 
-def _ratio(value: float | None, other: float | None) -> str:
-    if value is None or not other:
-        return _NONE
-    return _short(value / other)
+    def _title(self, key: str) -> str:
+        return next(f'"{figure.title}"' for figure in self.figures if figure.key == key)
+
+
+def _table(rows: list[list[str]], words: int) -> list[str]:
+    """
+    Write a table.
+
+    :param rows: its head first.
+    :param words: how many columns at its left are text.
+    """
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    rule = "  ".join("=" * width for width in widths)
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column < words else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return [rule, lines[0], rule, *lines[1:], rule]
+
+
+def _whose(name: str) -> str:
+    return f"{name}'s"
+
+
+def _ratio(value: float | None, other: float | None) -> float | None:
+    return None if value is None or not other else value / other
+
+
+def _range(values: list[float]) -> str:
+    """Say between what some values are."""
+    return f"{_short(min(values))} to {_short(max(values))}" if len(values) > 1 else _NONE
 
 
 def _short(value: float | None) -> str:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 
-from bench.contenders import Proxy
-from bench.figures import Bench, Case, Figure, Samples, Scale
+from bench.contenders import MAIN, WORKERS
+from bench.figures import MEGABYTE, Bench, Case, Figure, Samples, Scale, Wanted
 from bench.helpers import Load, run_load
-from bench.processes import cpu_seconds, pss, raise_file_limit, rss
+from bench.processes import pss, raise_file_limit, rss
+from bench.proxy import PACE, SHORT_STREAM, SMALL_ANSWER, STREAM, Proxy
 
-_PACE = 20  # milliseconds from event to event
 _SPARE_FILES = 200  # open files of a proxy that are no connections
 
 
 def _events_figures(scale: Scale) -> list[Figure]:
     streams = f"{scale.streams} streams"
+    alone, shared = Wanted(1.9, than="nginx"), Wanted(1.15, of="event_cpu")
     return [
-        Figure("event_cpu", f"CPU of a streamed event, {streams}", "us"),
+        Figure("event_cpu", f"CPU of a streamed event, {streams}", "us", alone),
+        Figure("event_cpu_workers", "CPU of a streamed event, two workers", "us", shared),
         Figure("event_p50", f"event under way, {streams}, median", "ms"),
         Figure("event_p99", f"event under way, {streams}, 99th percentile", "ms"),
     ]
@@ -24,21 +26,18 @@ def _events_figures(scale: Scale) -> list[Figure]:
 
 def _measure_events(bench: Bench, contender: str, proxy: Proxy) -> Samples:
     scale = bench.scale
-    path = f"/stream?count=1000000&pace_ms={_PACE}"
     options = {"clients": scale.streams, "seconds": scale.seconds}
-    with Load(bench.directory, proxy.port, path, "bench", **options) as load:
+    with Load(bench.directory, proxy, STREAM, **options) as load:
         load.wait_for("begun")
-        before = 0.0 if proxy.pid is None else cpu_seconds(proxy.pid)
+        before = proxy.cpu_seconds()
         outcome = load.outcome()
-        used = 0.0 if proxy.pid is None else cpu_seconds(proxy.pid) - before
-    events = outcome.count("events")
-    expected = scale.streams * scale.seconds * 1000 // _PACE
+        used = proxy.cpu_seconds() - before
+    expected = scale.streams * scale.seconds * 1000 // PACE
     bench.note_failures(f"streams, {contender}", outcome)
-    if events < 0.95 * expected:
-        bench.note(f"streams, {contender}: {events} events came, and not {expected}")
+    bench.note_missing(f"streams, {contender}", outcome, expected)
     samples = {f"event_{which}": outcome.milliseconds("lag", which) for which in ("p50", "p99")}
     if proxy.pid is not None:
-        samples["event_cpu"] = used / events * 1e6
+        samples["event_cpu"] = used / outcome.count("events") * 1e6
     return samples
 
 
@@ -46,16 +45,21 @@ def _begin_figures(scale: Scale) -> list[Figure]:
     return [
         Figure("begin_p50", "stream, time to first byte, median", "ms"),
         Figure("begin_p99", "stream, time to first byte, 99th percentile", "ms"),
-        Figure("begin_added_p50", "... added by the proxy, median", "ms", added_to="begin_p50"),
-        Figure("begin_added_p99", "... added by the proxy, 99th", "ms", added_to="begin_p99"),
-    ]
+        Figure(
+            "begin_added_p50", "stream, added to its first byte, median", "ms",
+            Wanted(15, than="nginx"), added_to="begin_p50",
+        ),
+        Figure(
+            "begin_added_p99", "stream, added to its first byte, 99th", "ms", added_to="begin_p99"
+        ),
+    ]  # fmt: skip
 
 
 def _measure_begin(bench: Bench, contender: str, proxy: Proxy) -> Samples:
     outcome = run_load(
         bench.directory,
-        proxy.port,
-        f"/stream?count=4&pace_ms={_PACE}",
+        proxy,
+        SHORT_STREAM,
         clients=8,
         seconds=bench.scale.seconds,
     )
@@ -64,13 +68,15 @@ def _measure_begin(bench: Bench, contender: str, proxy: Proxy) -> Samples:
 
 
 def _idle_figures(scale: Scale) -> list[Figure]:
-    return [
+    figures = [
         Figure(
             f"idle_{kind}_{count}", f"memory of an idle stream, {kind.upper()}, {count:,}", "KiB"
         )
         for count in _counts(scale)
         for kind in ("rss", "pss")
     ]
+    whole = f"RSS of the process with {_counts(scale)[-1]:,} idle streams"
+    return [*figures, Figure("idle_whole", whole, "MB", Wanted(500))]
 
 
 def _counts(scale: Scale) -> list[int]:
@@ -84,18 +90,19 @@ def _measure_idle(bench: Bench, contender: str, proxy: Proxy) -> Samples:
     counts = _counts(bench.scale)
     if counts[-1] < bench.scale.idle[-1]:
         bench.note(f"no more than {counts[-1]:,} idle streams: the limit on open files is too low")
-    run_load(bench.directory, proxy.port, "/small", clients=4, requests=50)
+    run_load(bench.directory, proxy, SMALL_ANSWER, clients=4, requests=50)
     before = {"rss": rss(proxy.pid), "pss": pss(proxy.pid)}
     samples: Samples = {}
     loads: list[Load] = []
     try:
         for count, more in zip(counts, _differences(counts), strict=True):
-            options = {"clients": more, "seconds": 120, "rate": 400}
-            loads.append(Load(bench.directory, proxy.port, "/silent", "bench", **options))
+            options = {"clients": more, "seconds": 120, "rate": 500}
+            loads.append(Load(bench.directory, proxy, "/silent", **options))
             loads[-1].wait_for("begun")
             time.sleep(0.5)
             for kind, now in (("rss", rss(proxy.pid)), ("pss", pss(proxy.pid))):
                 samples[f"idle_{kind}_{count}"] = (now - before[kind]) / count / 1024
+        samples["idle_whole"] = rss(proxy.pid) / MEGABYTE
         for load in loads:
             bench.note_failures(f"idle streams, {contender}", load.stop())
     finally:
@@ -108,6 +115,6 @@ def _differences(counts: list[int]) -> list[int]:
     return [count - before for before, count in zip([0, *counts], counts, strict=False)]
 
 
-EVENTS = Case("streams", _events_figures, _measure_events)
-BEGIN = Case("streams", _begin_figures, _measure_begin)
-IDLE = Case("idle", _idle_figures, _measure_idle, once=True, fresh=True)
+EVENTS = Case("streams", _events_figures, _measure_events, makes=(MAIN, WORKERS))
+BEGIN = Case("streams", _begin_figures, _measure_begin, rounds=5)
+IDLE = Case("idle", _idle_figures, _measure_idle, rounds=1, fresh=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,19 +14,24 @@ from pathlib import Path
 
 import pytest
 
+from bench.figures import Figure, Wanted
 from bench.helpers import Load, backend, compile_helpers, run_load
+from bench.proxy import Proxy
+from bench.report import Report
 from e2e.conftest import CHECKOUT
 from e2e.program import WAIT, wait_until
+
+LEFT_OUT = ("nginx is not installed", "two workers are left out")
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler: put cc on PATH")
 
 
 @pytest.fixture
-def port(tmp_path: Path) -> Iterator[int]:
-    """Give the port of the benchmark's backend."""
+def straight(tmp_path: Path) -> Iterator[Proxy]:
+    """Give the benchmark's backend, with nothing in between."""
     compile_helpers()
-    with backend(tmp_path) as found:
-        yield found
+    with backend(tmp_path) as port:
+        yield Proxy(port)
 
 
 def run_bench(directory: Path, *options: str) -> subprocess.Popen[str]:
@@ -39,27 +45,36 @@ def run_bench(directory: Path, *options: str) -> subprocess.Popen[str]:
     )
 
 
-def test_counting_events(tmp_path: Path, port: int) -> None:
+def measure(directory: Path, case: str) -> dict[str, dict[str, float]]:
+    """Run one case, which has to go well; give the medians of its figures by their keys."""
+    bench = run_bench(directory, "--only", case)
+    printed, said = bench.communicate(timeout=4 * WAIT)
+    assert bench.returncode == 0, said + printed
+    (results,) = [json.loads(path.read_text()) for path in directory.glob("*.json")]
+    return {figure["key"]: figure["median"] for figure in results["figures"]}
+
+
+def test_counting_events(tmp_path: Path, straight: Proxy) -> None:
     """The clients see each event of each stream, and connections that serve again after it."""
     path = "/stream?count=5&pace_ms=2"
-    outcome = run_load(tmp_path, port, path, clients=4, requests=3)
+    outcome = run_load(tmp_path, straight, path, clients=4, requests=3)
     assert outcome.failures == ""
     assert outcome.answers == 12
     assert outcome.count("events") == 60
     assert outcome.milliseconds("lag", "max") > 0
 
 
-def test_counting_failures(tmp_path: Path, port: int) -> None:
+def test_counting_failures(tmp_path: Path, straight: Proxy) -> None:
     """The clients say which answers failed, and with which words."""
-    outcome = run_load(tmp_path, port, "/nowhere", clients=2, requests=3)
+    outcome = run_load(tmp_path, straight, "/nowhere", clients=2, requests=3)
     assert outcome.with_status(404) == 6
     assert outcome.failures == "6 x 404 (there is no such path)"
 
 
-def test_large_bodies(tmp_path: Path, port: int) -> None:
+def test_large_bodies(tmp_path: Path, straight: Proxy) -> None:
     """A body has the size that was asked for, and arrives whole."""
     size = 3_000_000
-    with Load(tmp_path, port, "/sink", "some/model", requests=1, body=size) as load:
+    with Load(tmp_path, straight, "/sink", "some/model", requests=1, body=size) as load:
         outcome = load.outcome()
     assert outcome.failures == ""
     answer = json.dumps({"bytes": size}) + "\n"
@@ -75,19 +90,80 @@ def test_table(tmp_path: Path) -> None:
     assert bench.returncode == 0, said + printed
     assert printed == table.read_text()
     (results,) = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
-    assert results["notes"] in ([], ["nginx is not installed, so it is not in the table"])
+    assert [note for note in results["notes"] if not note.startswith(LEFT_OUT)] == []
     for figure in results["figures"]:
         assert figure["title"] in printed
         assert figure["median"]["llmux"] > 0 or figure["added_to"]
 
 
-def test_choosing_whom_to_evict(tmp_path: Path) -> None:
-    """What a choice costs llmux is in the table, also as a multiple of the smallest one's cost."""
-    bench = run_bench(tmp_path, "--only", "eviction")
+def test_parts(tmp_path: Path, straight: Proxy) -> None:
+    """The clients give their figures in between, and begin to count anew."""
+    path = "/stream?count=1000&pace_ms=2"
+    with Load(tmp_path, straight, path, clients=2, seconds=60) as load:
+        load.wait_for("begun")
+        wait_until(lambda: load.part().count("events") > 0)
+        latest = load.stop()
+    assert latest.failures == ""
+    assert latest.figures["seconds"] < 60
+
+
+def test_path_with_something_behind_it(tmp_path: Path, straight: Proxy) -> None:
+    """The backend streams also to those who put something of their own behind its path."""
+    outcome = run_load(tmp_path, straight, "/stream/count=3/pace_ms=2/chat/completions", requests=1)
+    assert outcome.failures == ""
+    assert outcome.count("events") == 3
+
+
+def test_contenders(tmp_path: Path) -> None:
+    """Whoever is named is compared, each in a column of its own and as multiples of nginx's."""
+    names = "nginx,default+default,default+llhttp"
+    bench = run_bench(tmp_path, "--only", "latency", "--contenders", names)
     printed, said = bench.communicate(timeout=4 * WAIT)
     assert bench.returncode == 0, said + printed
     (results,) = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
-    medians = {figure["key"]: figure["median"] for figure in results["figures"]}
+    (median,) = [each["median"] for each in results["figures"] if each["key"] == "latency_p50"]
+    assert median["default+default"] > 0
+    assert median["default+llhttp"] > 0
+    assert ("as multiples of nginx's" in printed) == ("nginx" in median)
+
+
+def test_unknown_contender(tmp_path: Path) -> None:
+    """A contender that there is not is refused with the names of those that there are."""
+    bench = run_bench(tmp_path, "--contenders", "apache")
+    _, said = bench.communicate(timeout=WAIT)
+    assert bench.returncode == 2
+    assert "'apache'; there are straight, nginx," in said
+
+
+@pytest.mark.skipif(not shutil.which("wrk"), reason="no wrk: put it on PATH")
+def test_access_log(tmp_path: Path) -> None:
+    """What a small request costs is measured with the access log and without."""
+    bench = run_bench(tmp_path, "--only", "small")
+    printed, said = bench.communicate(timeout=4 * WAIT)
+    assert bench.returncode == 0, said + printed
+    assert re.search(r"^CPU of a small request  .* [\d,.]+  +-", printed, re.MULTILINE)
+    assert re.search(r"^CPU of a small request, no access log  .* [\d,.]+  ", printed, re.MULTILINE)
+
+
+def test_verdicts() -> None:
+    """What is wanted is judged by medians, also as a multiple of something; rounds are shown."""
+    cheap = Figure("cheap", "cheap", "us", Wanted(2, than="nginx"))
+    dear = Figure("dear", "dear", "us", Wanted(1.5, of="cheap"))
+    report = Report(quick=True, contenders=["nginx", "llmux"], figures=[cheap, dear], machine={})
+    for nginx, llmux in ((10.0, 15.0), (10.0, 25.0), (10.0, 18.0)):
+        report.add(cheap, "nginx", nginx)
+        report.add(cheap, "llmux", llmux)
+        report.add(dear, "llmux", 2 * llmux)
+    lines = report.as_rst().splitlines()[-2:]
+    assert lines == [
+        "- cheap, as a multiple of nginx's: 1.80 (rounds: 1.50 to 2.50), at most 2 wanted: held",
+        '- dear, as a multiple of "cheap": 2.00 (rounds: 2.00 to 2.00), at most 1.5 wanted: missed',
+    ]
+
+
+def test_choosing_whom_to_evict(tmp_path: Path) -> None:
+    """What a choice costs llmux is in the table, also as a multiple of the smallest one's cost."""
+    medians = measure(tmp_path, "eviction")
     assert medians["eviction_64"]["llmux"] > 0
     times = medians["eviction_64"]["llmux"] / medians["eviction_8"]["llmux"]
     assert medians["eviction_64_times"]["llmux"] == pytest.approx(times)
@@ -96,11 +172,7 @@ def test_choosing_whom_to_evict(tmp_path: Path) -> None:
 
 def test_decisions(tmp_path: Path) -> None:
     """What a decision of each policy costs is in the table, however many wait."""
-    bench = run_bench(tmp_path, "--only", "decisions")
-    printed, said = bench.communicate(timeout=4 * WAIT)
-    assert bench.returncode == 0, said + printed
-    (results,) = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
-    medians = {figure["key"]: figure["median"]["llmux"] for figure in results["figures"]}
+    medians = {key: median["llmux"] for key, median in measure(tmp_path, "decisions").items()}
     for waiters in (10, 1000, 10_000):
         assert medians[f"decision_fifo_{waiters}"] > 0
     times = medians["decision_fifo_10000"] / medians["decision_fifo_10"]
