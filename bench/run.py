@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench import litellm
 from bench.contenders import BEFORE, LITELLM, LLMUX, NAMES, USUAL, Contender, Contest
+from bench.crowd import CROWD
 from bench.decisions import DECISIONS
 from bench.eviction import EVICTION
 from bench.figures import FULL, QUICK, Bench, Case, Samples
@@ -33,7 +34,7 @@ from bench.waiters import WAITERS
 
 # The waiting bodies come last: what they leave for the disk to do takes its time.
 CASES = (
-    SMALL, LATENCY, EVENTS, BEGIN, UPLOAD, WAITERS, RACE, EVICTION, DECISIONS,
+    SMALL, LATENCY, EVENTS, BEGIN, CROWD, UPLOAD, WAITERS, RACE, EVICTION, DECISIONS,
     IDLE, STALLED, BODIES,
 )  # fmt: skip
 CASE_NAMES = tuple(dict.fromkeys(case.name for case in CASES))

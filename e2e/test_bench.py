@@ -145,6 +145,14 @@ def test_access_log(tmp_path: Path) -> None:
     assert re.search(r"^CPU of a small request, no access log  .* [\d,.]+  ", printed, re.MULTILINE)
 
 
+def test_crowd(tmp_path: Path) -> None:
+    """Beside many streams a small request is timed, and what a huge body does to their events."""
+    medians = measure(tmp_path, "crowd")
+    for key in ("crowd_event_cpu", "crowd_p50", "crowd_event_max"):
+        assert medians[key]["llmux"] > 0
+    assert medians["crowd_event_max"]["straight"] > 0
+
+
 def test_verdicts() -> None:
     """What is wanted is judged by medians, also as a multiple of something; rounds are shown."""
     cheap = Figure("cheap", "cheap", "us", Wanted(2, than="nginx"))
