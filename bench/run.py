@@ -31,11 +31,12 @@ from bench.report import Report, say
 from bench.requests import LATENCY, SMALL, UPLOAD
 from bench.streams import BEGIN, EVENTS, IDLE
 from bench.waiters import WAITERS
+from bench.workers import DEATH
 
 # The waiting bodies come last: what they leave for the disk to do takes its time.
 CASES = (
     SMALL, LATENCY, EVENTS, BEGIN, CROWD, UPLOAD, WAITERS, RACE, EVICTION, DECISIONS,
-    IDLE, STALLED, BODIES,
+    DEATH, IDLE, STALLED, BODIES,
 )  # fmt: skip
 CASE_NAMES = tuple(dict.fromkeys(case.name for case in CASES))
 STACKS_CASES = ("small", "latency", "streams")

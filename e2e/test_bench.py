@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.figures import Figure, Wanted
+from bench.contenders import find_nginx, start_nginx
+from bench.figures import QUICK, Bench, Figure, Wanted
 from bench.helpers import Load, backend, compile_helpers, run_load
 from bench.proxy import Proxy
 from bench.report import Report
+from bench.workers import DEATH
 from e2e.conftest import CHECKOUT
 from e2e.program import WAIT, wait_until
 
@@ -151,6 +153,17 @@ def test_crowd(tmp_path: Path) -> None:
     for key in ("crowd_event_cpu", "crowd_p50", "crowd_event_max"):
         assert medians[key]["llmux"] > 0
     assert medians["crowd_event_max"]["straight"] > 0
+
+
+@pytest.mark.skipif(not find_nginx(), reason="no nginx: put it on PATH")
+def test_killing_a_worker(tmp_path: Path, straight: Proxy) -> None:
+    """What is asked of two workers can be held: nginx's lose their own streams and no others."""
+    bench = Bench(tmp_path, QUICK)
+    with start_nginx(tmp_path, straight.port, files=1000, workers=2) as nginx:
+        samples = DEATH.measure(bench, "nginx", nginx)
+    assert samples["lost"] == 0
+    assert samples["refused"] == 0
+    assert 50 <= samples["split"] <= 100
 
 
 def test_verdicts() -> None:
