@@ -20,7 +20,7 @@ from bench.proxy import Proxy
 
 HERE = Path(__file__).parent
 BUILD = HERE / "build"
-HELPERS = ("backend", "load", "hold")
+HELPERS = ("backend", "load", "hold", "start")
 
 _STREAMS = ("/stream", "/silent")  # what the backend answers with events
 

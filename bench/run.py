@@ -30,12 +30,13 @@ from bench.race import RACE
 from bench.report import Report, say
 from bench.requests import LATENCY, SMALL, UPLOAD
 from bench.streams import BEGIN, EVENTS, IDLE
+from bench.switch import SWITCH
 from bench.waiters import WAITERS
 from bench.workers import DEATH
 
 # The waiting bodies come last: what they leave for the disk to do takes its time.
 CASES = (
-    SMALL, LATENCY, EVENTS, BEGIN, CROWD, UPLOAD, WAITERS, RACE, EVICTION, DECISIONS,
+    SMALL, LATENCY, EVENTS, BEGIN, CROWD, UPLOAD, WAITERS, SWITCH, RACE, EVICTION, DECISIONS,
     DEATH, IDLE, STALLED, BODIES,
 )  # fmt: skip
 CASE_NAMES = tuple(dict.fromkeys(case.name for case in CASES))

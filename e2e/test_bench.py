@@ -155,6 +155,15 @@ def test_crowd(tmp_path: Path) -> None:
     assert medians["crowd_event_max"]["straight"] > 0
 
 
+def test_switch(tmp_path: Path) -> None:
+    """What a switch takes beside the starts of its hooks is in the table, and what is wanted."""
+    medians = measure(tmp_path, "switch")
+    switch, starts = medians["switch"]["llmux"], medians["switch_starts"]["llmux"]
+    assert switch > 0
+    assert starts > 0
+    assert medians["switch_beside"]["llmux"] == pytest.approx(switch - starts)
+
+
 @pytest.mark.skipif(not find_nginx(), reason="no nginx: put it on PATH")
 def test_killing_a_worker(tmp_path: Path, straight: Proxy) -> None:
     """What is asked of two workers can be held: nginx's lose their own streams and no others."""
