@@ -209,6 +209,20 @@ def test_decisions(tmp_path: Path) -> None:
     assert medians["decision_fifo_10000_times"] == pytest.approx(times)
 
 
+@pytest.mark.parametrize("load", ["small", "streams"])
+def test_profile(load: str) -> None:
+    """One command prints which functions of llmux take most time under a load."""
+    command = [sys.executable, "-m", "bench.profiling", load, "--seconds", "1", "--top", "3"]
+    done = subprocess.run(
+        command, cwd=CHECKOUT, capture_output=True, text=True, timeout=4 * WAIT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "due to restriction <3>" in done.stdout
+    last = done.stdout.splitlines()[-1]
+    assert re.match(r"\d+ answers, \d+ events: ", last)
+    assert not last.startswith("0 answers, 0 events")
+
+
 def test_interrupt(tmp_path: Path) -> None:
     """Ctrl-C ends the benchmark and every process that it has started."""
     bench = run_bench(tmp_path, "--only", "latency")
