@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +18,12 @@ from bench.helpers import BUILD
 from bench.processes import (
     BenchError,
     Process,
-    children,
     free_port,
     wait_until,
     wait_until_listening,
 )
 from bench.proxy import Gate, Proxy
-from bench.sockets import listens
+from bench.sockets import listening_children
 
 CHECKOUT = Path(__file__).parent.parent
 WORKERS = 2
@@ -117,10 +117,14 @@ def _config(directory: Path, backend: int, port: int, gate: Gate, workers: bool)
 
 
 def _wait_for_workers(pid: int, port: int) -> None:
-    wait_until(
-        lambda: any(listens(child, port) for child in children(pid)),
-        "a child process of llmux takes connections",
-    )
+    """Return when there are workers, and no more have come for a second: it may be one of them."""
+
+    def all_there() -> bool:
+        there = listening_children(pid, port)
+        time.sleep(1.0 if there else 0.0)
+        return bool(there) and listening_children(pid, port) == there
+
+    wait_until(all_there, "child processes of llmux take connections")
 
 
 def _program(name: str) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from bench.processes import children
+
 _ESTABLISHED, _LISTEN = "01", "0A"  # proc(5), include/net/tcp_states.h
 
 
@@ -13,9 +15,10 @@ def connections(pid: int, port: int) -> int:
     return len(_inodes(pid) & _sockets(port, _ESTABLISHED))
 
 
-def listens(pid: int, port: int) -> bool:
-    """Whether a process takes connections to a port, be it together with others."""
-    return bool(_inodes(pid) & _sockets(port, _LISTEN))
+def listening_children(pid: int, port: int) -> set[int]:
+    """Give the child processes that take connections to a port, be it together with others."""
+    listeners = _sockets(port, _LISTEN)
+    return {child for child in children(pid) if _inodes(child) & listeners}
 
 
 def _sockets(port: int, state: str) -> set[int]:

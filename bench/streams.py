@@ -9,8 +9,9 @@ from bench.figures import MEGABYTE, Bench, Case, Figure, Samples, Scale, Wanted
 from bench.helpers import Load, run_load
 from bench.processes import pss, raise_file_limit, rss
 from bench.proxy import PACE, SHORT_STREAM, SMALL_ANSWER, STREAM, Proxy
+from llmux.descriptors import room_for_clients
 
-_SPARE_FILES = 200  # open files of a proxy that are no connections
+_SPARE_CLIENTS = 24  # that ask for something else
 
 
 def _events_figures(scale: Scale) -> list[Figure]:
@@ -75,21 +76,24 @@ def _idle_figures(scale: Scale) -> list[Figure]:
         for count in _counts(scale)
         for kind in ("rss", "pss")
     ]
-    whole = f"RSS of the process with {_counts(scale)[-1]:,} idle streams"
+    whole = f"RSS of the process with {scale.idle[-1]:,} idle streams"
     return [*figures, Figure("idle_whole", whole, "MB", Wanted(500))]
 
 
 def _counts(scale: Scale) -> list[int]:
-    most = (raise_file_limit() - _SPARE_FILES) // 2  # a stream has two ends in a proxy
+    most = room_for_clients(raise_file_limit()) - _SPARE_CLIENTS
     return sorted({min(count, most) for count in scale.idle})
 
 
 def _measure_idle(bench: Bench, contender: str, proxy: Proxy) -> Samples:
     if proxy.pid is None:
         return {}
-    counts = _counts(bench.scale)
-    if counts[-1] < bench.scale.idle[-1]:
-        bench.note(f"no more than {counts[-1]:,} idle streams: the limit on open files is too low")
+    counts, wanted = _counts(bench.scale), bench.scale.idle[-1]
+    if counts[-1] < wanted:
+        bench.note(
+            f"no more than {counts[-1]:,} idle streams: the limit on open files is too low;"
+            f" the process's RSS with {wanted:,} is reckoned from theirs"
+        )
     run_load(bench.directory, proxy, SMALL_ANSWER, clients=4, requests=50)
     before = {"rss": rss(proxy.pid), "pss": pss(proxy.pid)}
     samples: Samples = {}
@@ -102,7 +106,8 @@ def _measure_idle(bench: Bench, contender: str, proxy: Proxy) -> Samples:
             time.sleep(0.5)
             for kind, now in (("rss", rss(proxy.pid)), ("pss", pss(proxy.pid))):
                 samples[f"idle_{kind}_{count}"] = (now - before[kind]) / count / 1024
-        samples["idle_whole"] = rss(proxy.pid) / MEGABYTE
+        grown = samples[f"idle_rss_{counts[-1]}"] * 1024 * wanted
+        samples["idle_whole"] = (before["rss"] + grown) / MEGABYTE
         for load in loads:
             bench.note_failures(f"idle streams, {contender}", load.stop())
     finally:

@@ -10,7 +10,7 @@ from bench.figures import Bench, Case, Figure, Samples, Scale, Wanted
 from bench.helpers import Load, run_load
 from bench.processes import children, wait_until
 from bench.proxy import SMALL_ANSWER, Proxy
-from bench.sockets import connections, listens
+from bench.sockets import connections, listening_children
 
 
 def _figures(scale: Scale) -> list[Figure]:
@@ -35,16 +35,13 @@ def _measure(bench: Bench, contender: str, proxy: Proxy) -> Samples:
         shares = {pid: connections(pid, proxy.port) for pid in proxy.relays}
         load.part()
         victim = max(children(proxy.pid), key=lambda pid: shares.get(pid, 0))
-        workers = _workers(proxy)
+        workers = len(listening_children(proxy.pid, proxy.port))
         os.kill(victim, signal.SIGKILL)
-        wait_until(
-            lambda: victim not in _workers(proxy) and len(_workers(proxy)) == len(workers),
-            "another worker takes the killed one's place",
-        )
+        _wait_for_another(proxy.pid, proxy.port, victim, workers)
         after = run_load(bench.directory, proxy, SMALL_ANSWER, clients=8, requests=10)
         outcome = load.stop()
     bench.note_failures("after a worker's death", after)
-    lost = outcome.count("cut") + outcome.count("closed")
+    lost = outcome.count("cut")
     total, own = sum(shares.values()), shares[victim]
     bench.note(f"of {total:,} streams a killed worker had {own:,}, and {lost:,} were lost")
     return {
@@ -54,9 +51,12 @@ def _measure(bench: Bench, contender: str, proxy: Proxy) -> Samples:
     }
 
 
-def _workers(proxy: Proxy) -> set[int]:
-    assert proxy.pid is not None
-    return {pid for pid in children(proxy.pid) if listens(pid, proxy.port)}
+def _wait_for_another(pid: int, port: int, victim: int, workers: int) -> None:
+    def is_there() -> bool:
+        there = listening_children(pid, port)
+        return victim not in there and len(there) == workers
+
+    wait_until(is_there, "another worker takes the killed one's place")
 
 
 DEATH = Case("workers", _figures, _measure, rounds=1, fresh=True, makes=(WORKERS,))
