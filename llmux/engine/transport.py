@@ -180,9 +180,9 @@ class NativeTransport:
         super().registerProducer(producer, streaming)  # type: ignore[misc]  # as above
         if not self.TLS and self.producer is not None:
             self._choose_write()
-            if streaming and self.unsent > _HIGH_WATER:
-                self.pause_writing()
-            elif not streaming:  # what was written before counts, too
+            if streaming:  # not at once: whoever registers it may not be done with that
+                self.reactor.loop.call_soon(self._pause_if_full)
+            else:  # what was written before counts, too
                 self.startWriting()
 
     def unregisterProducer(self) -> None:
@@ -205,8 +205,6 @@ class NativeTransport:
         self._write = _ignore
         self.reactor.forget_transport(self)
         super().connectionLost(reason)  # type: ignore[misc]  # as above
-
-    # What uvloop tells
 
     def connection_made(self, native: Any) -> None:
         """Take over what has happened meanwhile."""
@@ -256,8 +254,6 @@ class NativeTransport:
             self._native.set_write_buffer_limits(_HIGH_WATER, 0)
         self._can_write()
 
-    # The rest
-
     def end(self, why: Exception, *, reading: bool) -> None:
         """
         End the connection, or one half of it.
@@ -298,6 +294,10 @@ class NativeTransport:
             self._write = self._write_pulled
         else:
             self._write = self._native.write
+
+    def _pause_if_full(self) -> None:
+        if self._native is not None and self.unsent > _HIGH_WATER:
+            self.pause_writing()
 
     def _await_drained(self) -> None:
         """Have :meth:`_can_write` called when everything has been sent, and never at once."""
