@@ -6,16 +6,16 @@ Label values come from the configuration alone; a name that a client made up is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
+from functools import cache
 
-import attrs
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from llmux.states import State
+from llmux.observed import Observed, Watched
 
 BUCKETS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
@@ -25,24 +25,6 @@ BUCKETS = (
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 """The media type of :meth:`Metrics.render`."""
-
-
-@attrs.frozen
-class Observed:
-    """
-    What is so at the moment when it is asked for.
-
-    :param capacity: by resource, how much there is.
-    :param used: by resource, how much is held.
-    :param states: by model, the name of its state.
-    :param oldest: by model, or name of several, for how many seconds the first has waited who waits
-        for it.
-    """
-
-    capacity: Mapping[str, float]
-    used: Mapping[str, float]
-    states: Mapping[str, str]
-    oldest: Mapping[str, float]
 
 
 class Metrics:
@@ -57,6 +39,15 @@ class Metrics:
     def __init__(self, models: Iterable[str], registry: CollectorRegistry | None = None) -> None:
         self._registry = registry = CollectorRegistry() if registry is None else registry
         self._models: frozenset[str] = frozenset()
+        # Finding a series by its labels takes longer than counting in it.  There are as many as
+        # models, or models and statuses that backends have answered with.
+        self._in_flight_of = cache(lambda model: self._in_flight.labels(model))
+        self._answered = cache(
+            lambda model, status: (
+                self._requests.labels(model, str(status)),
+                self._request_duration.labels(model, str(status)),
+            )
+        )
 
         def counter(name: str, help: str, *labels: str) -> Counter:
             return Counter(name, help, labels, registry=registry)
@@ -162,7 +153,7 @@ class Metrics:
 
         :param observe: sees it.
         """
-        self._registry.register(_Watched(observe))
+        self._registry.register(Watched(observe))
 
     def know(self, models: Iterable[str]) -> None:
         """
@@ -193,7 +184,7 @@ class Metrics:
 
         :param waited: how long it was queued, in seconds; ``None`` if it was not.
         """
-        self._in_flight.labels(model).inc()
+        self._in_flight_of(model).inc()
         if waited is not None:
             self._queue_wait.labels(model).observe(waited)
 
@@ -203,7 +194,7 @@ class Metrics:
 
     def lease_released(self, model: str) -> None:
         """Count a request that is no longer in flight."""
-        self._in_flight.labels(model).dec()
+        self._in_flight_of(model).dec()
 
     def request_answered(self, model: str, status: int, seconds: float) -> None:
         """
@@ -214,8 +205,9 @@ class Metrics:
         :param seconds: from its arrival to this moment.
         """
         label = model if model in self._models else ""
-        self._requests.labels(label, str(status)).inc()
-        self._request_duration.labels(label, str(status)).observe(seconds)
+        requests, duration = self._answered(label, status)
+        requests.inc()
+        duration.observe(seconds)
 
     def request_cut(self, model: str, reason: str) -> None:
         """Count an answer that ended before its end, and who broke it off."""
@@ -274,52 +266,6 @@ class Metrics:
     def prepared_in_vain(self, model: str) -> None:
         """Count that a model was prepared that was not the next to be woken."""
         self._prepared_in_vain.labels(model).inc()
-
-
-class _Watched(Collector):
-    """
-    Gauges that are read and not kept.
-
-    :param observe: sees what they show.
-    """
-
-    def __init__(self, observe: Callable[[], Observed]) -> None:
-        self._observe = observe
-
-    def describe(self) -> Iterator[Metric]:
-        """Give nothing: at registration there is nothing to be observed yet."""
-        return iter(())
-
-    def collect(self) -> Iterator[Metric]:
-        """Give the gauges."""
-        seen = self._observe()
-        capacity = GaugeMetricFamily(
-            "llmux_resource_capacity", "How much there is of a resource", labels=["resource"]
-        )
-        used = GaugeMetricFamily(
-            "llmux_resource_used",
-            "How much of a resource models and reservations hold",
-            labels=["resource"],
-        )
-        for resource, amount in seen.capacity.items():
-            capacity.add_metric([resource], amount)
-            used.add_metric([resource], seen.used.get(resource, 0.0))
-        states = GaugeMetricFamily(
-            "llmux_model_state",
-            "1 for the state that a model is in, 0 for all others",
-            labels=["model", "state"],
-        )
-        oldest = GaugeMetricFamily(
-            "llmux_model_waiting_oldest_seconds",
-            "For how long the request has waited that has waited longest for a model",
-            labels=["model"],
-        )
-        for model, state in seen.states.items():
-            for each in State:
-                states.add_metric([model, each.value], float(each.value == state))
-        for name, seconds in seen.oldest.items():
-            oldest.add_metric([name], seconds)
-        return iter((capacity, used, states, oldest))
 
 
 class _WithoutCreated(Collector):

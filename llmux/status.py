@@ -9,7 +9,7 @@ import attrs
 from llmux.budget import SLOT
 from llmux.hooks.contract import Hook, HookResult, Reason
 from llmux.lifecycle import HookReport, Model
-from llmux.metrics import Observed
+from llmux.observed import Observed
 from llmux.reservation import Reservation
 from llmux.states import State
 from llmux.switcher import Switcher

@@ -27,7 +27,7 @@ LAYERS = (
     # what each can be had alone
     (
         "alarm", "budget", "descriptors", "document", "engine", "envelope", "events", "eviction",
-        "hooks.contract", "hooks.output", "lock", "logs", "metrics", "operator", "policy",
+        "hooks.contract", "hooks.output", "lock", "logs", "metrics observed", "operator", "policy",
         "reservation", "signals", "statedir", "timeline", "tracefile",
     ),
     # what the user says, and what a restart must know
@@ -268,7 +268,7 @@ class RoomTests(SynchronousTestCase):
 
     def test_prometheus(self) -> None:
         """Only the metrics know prometheus_client, of which the service hands the registry on."""
-        self.assert_only({"metrics", "service"}, lambda m: m.uses("prometheus_client"))
+        self.assert_only({"metrics", "observed", "service"}, lambda m: m.uses("prometheus_client"))
         names = {n for n in MODULES["service"].imports() if below(n, "prometheus_client")}
         self.assertEqual(names, {"prometheus_client.CollectorRegistry"})
 

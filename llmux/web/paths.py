@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
 _NO_PATH_BEHIND = re.compile(rb"[?#\x00]")
+_LONGEST_KEPT, _MOST_KEPT = 200, 500  # bytes of a target, targets: of which is known what they are
 _MOST_DECODING = 8  # times; no server decodes a path more than twice
 
 
@@ -25,9 +26,20 @@ class BlockedPaths:
     def __init__(self, paths: Iterable[str]) -> None:
         self._blocked = {_segments(path.encode()) for path in paths}
         self._longest = max(map(len, self._blocked), default=0)
+        self._known: dict[bytes, bool] = {}
 
     def __contains__(self, target: bytes) -> bool:
         """Tell whether a target (path and query) is one of them or below one."""
+        known = self._known.get(target)
+        if known is None:
+            known = self._is_blocked(target)
+            if len(target) <= _LONGEST_KEPT:  # nearly all that is ever asked for is a few paths
+                if len(self._known) >= _MOST_KEPT:
+                    self._known.clear()
+                self._known[target] = known
+        return known
+
+    def _is_blocked(self, target: bytes) -> bool:
         segments = _segments(target.partition(b"?")[0])
         lengths = range(1, min(len(segments), self._longest) + 1)
         return any(segments[:length] in self._blocked for length in lengths)
