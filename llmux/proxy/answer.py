@@ -84,6 +84,7 @@ class Answer:
         make_body = _ChunkedBodyRelay if as_it_is else _BodyRelay
         body = make_body(self._relay, self._response, self.tally)
         self._response.deliverBody(body)
+        request.flush()  # nothing of the body has come along with the head
         ending = Ending.CLIENT
         with suppress(CancelledError):
             ending = await body.ended

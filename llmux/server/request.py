@@ -43,6 +43,7 @@ class RelayRequest(Request):
     request_id = b""
     body_length = 0
     bytes_sent = 0
+    _unsent = b""  # a head
     defaultContentType = None  # Twisted's: invent none (twisted#11902)
 
     def __init__(self, channel: Any) -> None:
@@ -124,10 +125,16 @@ class RelayRequest(Request):
             self.processingFailed(Failure())
 
     def answer(self, status: int, reason: bytes, headers: Headers) -> None:
-        """Send the head of an answer."""
+        """Begin an answer; its head goes out with the first of its body, or with :meth:`flush`."""
         self.setResponseCode(status, reason)
         self.responseHeaders = headers
-        self.write(b"")
+        self._unsent = self._begin_answer(self.method == b"HEAD" or status in NO_BODY_CODES)
+
+    def flush(self) -> None:
+        """Send the head, if it has not been yet."""
+        if self._unsent and self.channel is not None:
+            head, self._unsent = self._unsent, b""
+            self.channel.write(head)
 
     def end_short(self) -> bool:
         """
@@ -157,7 +164,10 @@ class RelayRequest(Request):
         if channel is None or self._inFakeHead:  # to be noticed elsewhere; rendered for its length
             return
         bodiless = self.method == b"HEAD" or self.code in NO_BODY_CODES
-        head = b"" if self.startedWriting else self._begin_answer(bodiless)
+        if self.startedWriting:
+            head, self._unsent = self._unsent, b""
+        else:
+            head = self._begin_answer(bodiless)
         if data and not bodiless:
             self.bytes_sent += len(data)
             self.sentLength += len(data)
@@ -188,7 +198,7 @@ class RelayRequest(Request):
 
     def write_chunks(self, data: bytes, size: int) -> None:
         """
-        Write a part of an answer whose head has been sent and whose body is :attr:`chunked`.
+        Write a part of an answer that has been begun and whose body is :attr:`chunked`.
 
         :param data: chunks, or parts of them; one that has been begun has to be gone on with.
         :param size: bytes of the body that are in them.
@@ -196,7 +206,8 @@ class RelayRequest(Request):
         if self.channel is not None:
             self.bytes_sent += size
             self.sentLength += size
-            self.channel.write(data)
+            head, self._unsent = self._unsent, b""
+            self.channel.write(head + data if head else data)
 
     def unregisterProducer(self) -> None:
         """See :meth:`IConsumer.unregisterProducer`; also right when the client has gone."""
