@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.helpers import BUILD
 from bench.processes import BenchError, Process, free_port, wait_until_listening
-from bench.proxy import SHORT_STREAM, SMALL_ANSWER, STREAM, Proxy
+from bench.proxy import PACE, SHORT_STREAM, SMALL_ANSWER, STREAM, Proxy
 
 CASES = frozenset({"small", "latency", "streams"})
 """What it can be asked: it knows none but a few paths, and a model for each."""
@@ -20,6 +20,7 @@ CASES = frozenset({"small", "latency", "streams"})
 _VENV = BUILD / "litellm"
 _COMPLETE = _VENV / "complete"
 _INSTALLING, _STARTING = 900, 120  # seconds that it may take
+_PACE = 500  # milliseconds from event to event: more it could not follow
 _MODELS = {SMALL_ANSWER: "small", STREAM: "stream", SHORT_STREAM: "short-stream"}
 _ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # it would ask the network for prices
@@ -83,9 +84,10 @@ def start(directory: Path, backend: int) -> Iterator[Proxy]:
         command, directory / "litellm.log", environment=environment, cwd=directory
     ) as litellm:
         wait_until_listening(litellm, port, _STARTING)
-        yield Proxy(port, litellm.pid, models=_MODELS)
+        yield Proxy(port, litellm.pid, models=_MODELS, pace=_PACE)
 
 
 def _as_base(path: str) -> str:
     """Write a path so that something can be put behind it."""
-    return path.replace("?", "/").replace("&", "/")
+    slower = path.replace(f"pace_ms={PACE}", f"pace_ms={_PACE}") if path == STREAM else path
+    return slower.replace("?", "/").replace("&", "/")

@@ -97,7 +97,8 @@ def why_no_workers(directory: Path) -> str | None:
     )
     if done.returncode == 0:
         return None
-    return f"llmux check refuses them: {done.stderr.strip().removeprefix(f'{config}:')}"
+    reason = done.stderr.strip().removeprefix(f"{config}:").partition(";")[0]
+    return f"llmux check refuses them: {reason}"
 
 
 def _config(directory: Path, backend: int, port: int, gate: Gate, workers: bool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import attrs
 from bench.processes import children, cpu_seconds
 
 SMALL_ANSWER = "/small"
-PACE = 20  # milliseconds from event to event
+PACE = 20  # milliseconds from event to event, if whoever relays them can follow
 STREAM = f"/stream?count=1000000&pace_ms={PACE}"
 SHORT_STREAM = f"/stream?count=4&pace_ms={PACE}"
 
@@ -60,6 +60,7 @@ class Proxy:
     :param workers: whether its child processes relay, too.
     :param models: for one that knows no path but the chat's: the model behind which the backend
         does what it does for a path.
+    :param pace: milliseconds from event to event of ``STREAM``.
     """
 
     port: int
@@ -67,6 +68,7 @@ class Proxy:
     gate: Gate | None = None
     workers: bool = False
     models: Mapping[str, str] = attrs.Factory(dict)
+    pace: int = PACE
 
     def way(self, path: str, model: str) -> tuple[str, str]:
         """Give the path and the model that a request has to name."""

@@ -8,7 +8,7 @@ from bench.contenders import MAIN, WORKERS
 from bench.figures import MEGABYTE, Bench, Case, Figure, Samples, Scale, Wanted
 from bench.helpers import Load, run_load
 from bench.processes import pss, raise_file_limit, rss
-from bench.proxy import PACE, SHORT_STREAM, SMALL_ANSWER, STREAM, Proxy
+from bench.proxy import SHORT_STREAM, SMALL_ANSWER, STREAM, Proxy
 from llmux.descriptors import room_for_clients
 
 _SPARE_CLIENTS = 24  # that ask for something else
@@ -33,7 +33,7 @@ def _measure_events(bench: Bench, contender: str, proxy: Proxy) -> Samples:
         before = proxy.cpu_seconds()
         outcome = load.outcome()
         used = proxy.cpu_seconds() - before
-    expected = scale.streams * scale.seconds * 1000 // PACE
+    expected = scale.streams * scale.seconds * 1000 // proxy.pace
     bench.note_failures(f"streams, {contender}", outcome)
     bench.note_missing(f"streams, {contender}", outcome, expected)
     samples = {f"event_{which}": outcome.milliseconds("lag", which) for which in ("p50", "p99")}
