@@ -117,6 +117,11 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(len(writes), 1)
         request = self.ask()
         request.answer(200, b"OK", Headers())
+        self.assertEqual(self.connection.line.value(), b"")
+        request.flush()
+        request.flush()
+        self.assertEqual(self.connection.line.value().count(b"\r\n\r\n"), 1)
+        request.write(b"x")
         self.assertEqual(self.connection.line.value().count(b"\r\n\r\n"), 1)
 
     def test_after_the_end(self) -> None:
