@@ -27,13 +27,15 @@ class Told:
     :param said: what it was answered.
     :param requests: what each request was.
     :param refusals: why each was refused, if it was.
-    :param open: whether there could be more.
+    :param connected: whether the connection has not ended.
+    :param half_closed: whether nothing more is answered on it.
     """
 
     said: bytes
     requests: list[object]
     refusals: list[Refusal | None]
-    open: bool
+    connected: bool
+    half_closed: bool
 
 
 def seen(request: RelayRequest) -> object:
@@ -47,6 +49,7 @@ def seen(request: RelayRequest) -> object:
 def tell(http: str, pieces: Sequence[bytes], *, slow: bool) -> Told:
     """Say something to a connection of one make."""
     connection = Connection(http)
+    connection.clock.advance(7)
     desk = connection.desk
     desk.slow = slow
     connection.say(*pieces)
@@ -62,7 +65,8 @@ def tell(http: str, pieces: Sequence[bytes], *, slow: bool) -> Told:
         line.value(),
         [seen(request) for request in desk.requests],
         connection.refusals(),
-        line.connected and not line.half_closed,
+        line.connected,
+        line.half_closed,
     )
 
 
@@ -131,6 +135,11 @@ class SameTests(SynchronousTestCase):
     @example(POST + GET + POST, set(), False)
     @example(GET + b"BREW / HTTP/1.1\r\nHost: h\r\n\r\n" + GET, {len(GET)}, True)
     @example(POST.replace(b"Host", b"Connection: close\r\nHost") + GET, set(), False)
+    @example(GET.replace(b"Host", b"Connection: close\r\nHost") + GET, set(), False)
+    @example(POST.replace(b"Host", b"Expect: 100-continue\r\nHost") + GET, set(), False)
+    @example(b"X" + GET, {1}, False)
+    @example(b"GET / HTTP/1.1\r\nA: " + GET, {19}, False)
+    @example(b"\r\n" + GET, {2}, False)
     @given(_streams(), st.sets(st.integers(1, 200), max_size=5), st.booleans())
     def test_any_stream(self, stream: bytes, places: set[int], slow: bool) -> None:
         """Requests, refusals and answers are the same for the same bytes, wherever they are cut."""
@@ -163,8 +172,21 @@ class SameTests(SynchronousTestCase):
 
     def test_limits(self) -> None:
         """Heads of just the longest size, and with the most headers, are taken by both, or not."""
+        ends = (
+            b"",
+            b"x",
+            b"\n",
+            b"x\n",
+            b"x" * 20 + b"\n",
+            b"\nB: c\r\n",
+            b"\r\n" + b"C: d\r\n" * 99,
+        )
         for extra in (b"A: b\r\n" * 199, b"A: b\r\n" * 200, b"A: " + b"b" * 65_503 + b"\r\n"):
-            for more in (b"", b"x"):
-                stream = GET[:-2] + extra[:-2] + more + b"\r\n\r\n"
-                told = [tell(http, [stream], slow=False) for http in MAKES]
-                self.assertEqual(told[0], told[1], (len(stream), more))
+            for end in ends:
+                stream = GET[:-2] + extra[:-2] + end + b"\r\n\r\n"
+                place = len(GET + extra)
+                whole = tell(STOCK, [stream], slow=False)
+                for cuts in (set(), {place}, {place - 4, place - 3}, {place + 6}):
+                    for http in MAKES:
+                        told = tell(http, cut(stream, cuts), slow=False)
+                        self.assertEqual(told, whole, (len(stream), end, cuts))
