@@ -57,13 +57,15 @@ class HeadReader:
             return end_head(self.line, self.headers)
         return None
 
-    def look_at(self, begun: bytes) -> None:
+    def look_at(self, begun: bytes, more: int = 0) -> None:
         """
         Look at what has come of a line that is not whole.
 
+        :param begun: its begin.
+        :param more: how many bytes there are behind that, no LF among them.
         :raises Refused: if nothing that could come would make it one that can be taken.
         """
-        self._look_at(begun, len(begun))
+        self._look_at(begun, len(begun) + more)
 
     def _look_at(self, line: bytes, length: int) -> None:
         room = MAX_HEAD - self._size

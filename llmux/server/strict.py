@@ -19,6 +19,11 @@ class StrictChannel(RelayChannel):
 
     MAX_LENGTH = MAX_HEAD  # Twisted's name: of a line
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: list[bytes] = []  # of a line that is not whole, behind what is in the buffer
+        self._held_size = 0
+
     def dataReceived(self, data: bytes) -> None:
         """See :meth:`IProtocol.dataReceived`."""
         if self._tunnel is not None:
@@ -26,6 +31,12 @@ class StrictChannel(RelayChannel):
             return
         if self._request is not None:
             self.resetTimeout()  # a body makes progress
+        elif self._in_head and not self._busyReceiving:
+            if b"\n" not in data:
+                self._hold(data)
+                return
+            data = b"".join((*self._held, data))
+            self._held, self._held_size = [], 0
         elif not self._handlingRequest and not self._in_head:
             self._begin_head()
         outermost = not self._busyReceiving
@@ -35,6 +46,15 @@ class StrictChannel(RelayChannel):
         if not self._in_head:
             self._begin_head()  # it came along with the end of the request before
         self.lineLengthExceeded(self._buffer)  # it may be what can never become a line
+
+    def _hold(self, data: bytes) -> None:
+        """Keep a piece of a line: to look for its end in all of it again would be dear."""
+        self._held.append(data)
+        self._held_size += len(data)
+        try:
+            self._reader.look_at(b"", len(self._buffer) + self._held_size)
+        except Refused as refused:
+            self._refuse(refused)
 
     def lineReceived(self, line: bytes) -> None:
         """Take in a line of a head."""

@@ -9,6 +9,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.testing import StringTransportWithDisconnection
+from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
@@ -395,6 +396,22 @@ class PieceTests(SynchronousTestCase):
         for stream in self.STREAMS:
             bytewise = self.told(*(stream[at : at + 1] for at in range(len(stream))))
             self.assertEqual(bytewise, self.told(stream), stream)
+
+    def test_trickling_line(self) -> None:
+        """A long line that comes a byte at a time is gone through when its end may have come."""
+        looked: list[int] = []
+        look = LineReceiver.dataReceived
+
+        def count(channel: LineReceiver, data: bytes) -> None:
+            looked.append(len(data))
+            look(channel, data)
+
+        self.patch(LineReceiver, "dataReceived", count)
+        connection = Connection(self.http)
+        head = GET[:-2] + b"A: " + b"b" * 5000 + b"\r\n\r\n"
+        connection.say(*(head[at : at + 1] for at in range(len(head))))
+        self.assertEqual(connection.refusals(), [None])
+        self.assertLess(len(looked), 20)
 
     def test_in_order(self) -> None:
         """A request that comes while another is being answered waits for its turn."""
