@@ -163,8 +163,9 @@ class _BodyRelay(Protocol):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's default
         """See :meth:`IProtocol.connectionLost`."""
         self._request.unregisterProducer()
-        cut_off = reason.check(ResponseFailed) is not None or (
-            self._response.was_reset and reason.check(PotentialDataLoss) is not None
+        why = reason.value
+        cut_off = isinstance(why, ResponseFailed) or (
+            self._response.was_reset and isinstance(why, PotentialDataLoss)
         )
         self._end(Ending.BACKEND if cut_off else Ending.COMPLETE)
 
