@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import resource
 
-PER_CLIENT = 3
-"""Open files that a client can need: its connection, the backend's, and a large body's spool."""
+PER_CLIENT = 2.25
+"""
+Open files that a client needs: its connection, the backend's, and, for one client in four at a
+time, the spool of a body that does not fit into memory.  If there are more of these at once, they
+are refused one by one.
+"""
 
 RESERVE = 128
 """Open files for all else: the log, hooks, idle connections, libraries."""
@@ -22,7 +27,7 @@ def raise_limit(clients: int) -> int:
     :returns: the limit that holds from now on; -1 if there is none.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = RESERVE + PER_CLIENT * clients
+    needed = RESERVE + math.ceil(PER_CLIENT * clients)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return soft
     wanted = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
@@ -42,4 +47,4 @@ def room_for_clients(limit: int) -> int:
     """
     if limit == resource.RLIM_INFINITY:
         limit = 2**31
-    return max(1, (limit - RESERVE) // PER_CLIENT)
+    return max(1, int((limit - RESERVE) / PER_CLIENT))

@@ -231,7 +231,7 @@ class ApplyTests(SynchronousTestCase):
         self.apply(limits=Limits(max_connections=5))
         self.assertEqual(self.app.site.max_connections, 5)
         self.assertEqual(self.apply(limits=Limits(max_connections=6)), ())
-        allowed = (raise_limit(10**9) - RESERVE) // PER_CLIENT
+        allowed = int((raise_limit(10**9) - RESERVE) / PER_CLIENT)
         if allowed > 0:  # there is a limit
             needs_restart = self.apply(limits=Limits(max_connections=allowed + 1))
             self.assertEqual(needs_restart, ("limits.max_connections",))
