@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from llmux.admission import Admission
-from llmux.agenda import Agenda, places_of
+from llmux.agenda import Agenda
 from llmux.amounts import Amounts
 from llmux.budget import Budget
 from llmux.census import Census
@@ -32,7 +32,8 @@ from llmux.journal import Memory, ModelRecord
 from llmux.lease import Lease, Revocation
 from llmux.lifecycle import Model
 from llmux.metrics import Metrics
-from llmux.orders import Kind, Order, OrderFailed
+from llmux.ordering import Ordering
+from llmux.orders import Kind, Order
 from llmux.outlook import Outlook
 from llmux.policy.contract import ISwitchPolicy
 from llmux.policy.guard import GuardedPolicy
@@ -44,7 +45,7 @@ from llmux.residency import Residency
 from llmux.roster import Changes, Roster
 from llmux.sharing import SharedRoom
 from llmux.sleeping import Sleeping
-from llmux.states import SERVING, State
+from llmux.states import State
 from llmux.switching import Course, Switch
 from llmux.timeline import Timeline
 from llmux.urgency import Urgency
@@ -98,7 +99,6 @@ class Switcher:
     ) -> None:
         self._clock = clock
         self._events = events
-        self._hooks = hooks
         self._remember = remember
         self.costs = costs
         self.policy = GuardedPolicy(policy)
@@ -132,6 +132,7 @@ class Switcher:
         self.reservations = Reservations(
             self._agenda.reservations, self._outlook, clock, events, self._conductor, self._note,
         )  # fmt: skip
+        self._ordering = Ordering(self.models, self._agenda, self._conductor, hooks, clock)
         self._roster = Roster(self._admission, events, configured, forgotten, self._outlook)
         self._recovery = Recovery(runs, hooks, events, finished, self._changed)
         self._census = Census(
@@ -253,26 +254,7 @@ class Switcher:
             :class:`~llmux.orders.OrderFailed`.
         :raises KeyError: if there is no such model.
         """
-        if self._conductor.stopped:
-            return fail(OrderFailed("llmux is shutting down", tried=False))
-        model, now = self.models[name], self._clock.seconds()
-        if kind is Kind.WAKE and model.state in SERVING and not model.moving:
-            leaving = ", and about to go" if model.state is State.DRAINING else " already"
-            return succeed(f"{name} was awake{leaving}")
-        with self._conductor.paused():  # or the order's own hooks would be stopped, too
-            being_killed = model.to_be_killed
-            order = self._agenda.give(kind, model, now)
-            places = places_of(model) | model.place.resources
-            self._conductor.interrupt(
-                "an operator's order comes first",
-                lambda switch: model in switch.models or bool(switch.touches & places),
-            )
-            if model.to_be_killed and not being_killed:
-                self._hooks.stop(name)
-                model.revoke(Revocation.KILLED, now)
-            elif kind is Kind.KILL and model.preparing:
-                self._hooks.stop(name)
-        return order.done
+        return self._ordering.give(kind, name)
 
     def pin(self, name: str, pinned: bool) -> bool:
         """
@@ -303,9 +285,7 @@ class Switcher:
         self._conductor.stop()
         self.reservations.stop()
         self._admission.refuse_all(ShuttingDown)
-        orders, self._agenda.orders = self._agenda.orders, []
-        for order in orders:
-            order.fail("llmux is shutting down", tried=False)
+        self._ordering.refuse_all()
 
     async def close(self, grace: float, sleep_models: bool) -> None:
         """

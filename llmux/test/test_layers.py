@@ -43,7 +43,7 @@ LAYERS = (
     (
         "switcher conductor agenda switching sleeping waking health recovery roster closing"
         " hookruns estimate census reporting residency deliberation completion door reserving"
-        " preparing",
+        " preparing ordering",
         "hooks", "proxy",
     ),
     # HTTP; the switcher on a clock that is only pretended
