@@ -15,6 +15,7 @@ from llmux.config import ModelConfig
 from llmux.costs import SwitchCosts
 from llmux.errors import SwitchError, UnknownModel
 from llmux.events import Events
+from llmux.granting import Granting
 from llmux.lease import Lease, Outcome
 from llmux.lifecycle import Model
 from llmux.metrics import Metrics
@@ -45,6 +46,7 @@ class Admission:
     :ivar models: every model by name, in the order of the configuration.
     :ivar waiting: how many requests wait, for whatever model.
     :ivar shared: by name, where those wait who would take any of several models.
+    :ivar granting: lets others give leases, too.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Admission:
         self._arrivals = itertools.count(1)
         self.models = {name: self.make_model(config) for name, config in configs.items()}
         self.shared: dict[str, SharedRoom[Model]] = {}
+        self.granting = Granting(self.models, clock, estimate)
         self.waiting = 0
 
     def count_from(self, number: int) -> None:
@@ -145,8 +148,26 @@ class Admission:
         self._metrics.lease_granted(model.name, None if waiter is None else lease.queued)
         return lease
 
+    def take_in(self, model: Model, urgency: Urgency, common: str | None, given: float) -> Lease:
+        """
+        Count a lease that somebody has given who has a grant.
+
+        :param common: the name that its request gave, if other models would have done.
+        :param given: when that was, in the clock's seconds.
+        """
+        shared, now = self.shared.get(common or ""), self._clock.seconds()
+        if shared is None:
+            self._policy.arrived(model.name, now)
+        lease = self.grant(model, urgency, shared=shared)
+        lease.arrived = lease.granted_at = given
+        if model.revoked_for is not None:
+            model.revoked_at = now  # it has as long as the others had
+            lease.revoke(model.revoked_for)
+        return lease
+
     def admit_waiting(self) -> None:
         """Give leases to those who wait for an open model, in order, as far as it has places."""
+        self.granting.review()
         for model in tuple(self.models.values()) if self.waiting else ():
             # Who gives back at once what he was given makes room for the next one here and now.  No
             # more rounds than there are waiters: he may also come back at once, over and over.
@@ -322,7 +343,7 @@ class Admission:
         if outcome is Outcome.ABORTED:
             model.settles_at = max(model.settles_at, now + model.config.settle_secs)
         if outcome is not Outcome.REFUSED:
-            seconds = now - lease.granted_at
+            seconds = now - lease.granted_at if lease.lasted is None else lease.lasted
             if lease.revoked is None:  # else that says how long it was let, not how long it takes
                 self._costs.served(lease.model, seconds)
             self._policy.completed(lease.model, now, seconds)

@@ -74,7 +74,7 @@ class Closing:
             model.revoke(Revocation.SHUTDOWN, self._clock.seconds())
 
     def _held(self) -> bool:
-        return any(model.held for model in self._models())
+        return any(model.in_use for model in self._models())
 
     async def _sleep(self, models: Collection[Model]) -> None:
         while (settled := max((m.settles_at for m in models), default=0.0)) > self._clock.seconds():

@@ -54,6 +54,8 @@ class Lease:
         seconds; set by whoever has the lease, so that a model that is answering is not taken for
         dead.
     :ivar revoked: why it is wanted back at once, if it is.
+    :ivar lasted: for how many seconds it was held, if somebody else has given and taken it back;
+        ``None``: until it is released.
     """
 
     __slots__ = (
@@ -62,6 +64,7 @@ class Lease:
         "arrived",
         "granted_at",
         "heard_at",
+        "lasted",
         "model",
         "number",
         "queued",
@@ -92,6 +95,7 @@ class Lease:
         self.urgency = urgency
         self.heard_at: Callable[[], float] | None = None
         self.revoked: Revocation | None = None
+        self.lasted: float | None = None
         self._released: Callable[[Lease, Outcome], None] | None = released
         self._on_revoked: Callable[[Revocation], None] | None = None
 

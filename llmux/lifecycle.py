@@ -14,6 +14,7 @@ from llmux.budget import Placement
 from llmux.config import ModelConfig
 from llmux.demand import RecentArrivals
 from llmux.errors import LLMuxError
+from llmux.grant import Grant, Holder
 from llmux.hooks.contract import Hook, HookResult, Reason
 from llmux.lease import Lease, Revocation
 from llmux.policy.contract import WaitingView
@@ -72,11 +73,13 @@ class Model:
         before it was ever woken.
     :ivar kept_open: whether a policy has it take new requests while it is being drained.
     :ivar held: the leases that are held, in the order in which they were given.
+    :ivar grants: who may give further ones without asking.
     :ivar batch_leases: how many of them are of batch requests.
     :ivar settles_at: until when its engine may be busy with requests that were broken off, in the
         clock's seconds.
     :ivar revoked_at: since when all its leases are wanted back at once, in the clock's seconds;
-        ``None`` while they are not.
+        ``None`` while they are not; and
+    :ivar revoked_for: why.
     :ivar waiting: the requests that wait for it.
     :ivar wake_backoff: after wakes that failed.
     :ivar sleep_backoff: after sleeps that failed.
@@ -109,9 +112,11 @@ class Model:
     leaving_since: float | None = None
     kept_open: bool = False
     held: dict[Lease, None] = attrs.Factory(dict)
+    grants: dict[Holder, Grant] = attrs.Factory(dict)
     batch_leases: int = 0
     settles_at: float = 0.0
     revoked_at: float | None = None
+    revoked_for: Revocation | None = None
     wake_backoff: BackOff = attrs.Factory(BackOff)
     sleep_backoff: BackOff = attrs.Factory(BackOff)
     preparing: bool = False
@@ -138,6 +143,11 @@ class Model:
     def leases(self) -> int:
         """How many leases are held."""
         return len(self.held)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a request of whoever is in flight, or could be without anybody here knowing."""
+        return bool(self.held or self.grants)
 
     @property
     def admitting(self) -> bool:
@@ -169,7 +179,9 @@ class Model:
     def free_places(self) -> int:
         """How many more leases it could give, by ``max_concurrency``."""
         most = self.config.max_concurrency
-        return sys.maxsize if most is None else max(0, most - self.leases)
+        if most is None:
+            return sys.maxsize
+        return max(0, most - self.leases - sum(grant.unused for grant in self.grants.values()))
 
     @property
     def pinned(self) -> bool:
@@ -233,7 +245,9 @@ class Model:
         return len(self.waiting) + sum(shared)
 
     def quiet(self, now: float) -> bool:
-        """Tell whether nothing runs on it that a drain waits for."""
+        """Tell whether nothing runs on it, or can begin to, that a drain waits for."""
+        if self.grants:
+            return False
         if not self.config.drain_before_switch:
             return True
         return not self.held and now >= self.settles_at
@@ -288,7 +302,7 @@ class Model:
             self.leaving_since = now
         self.kept_open = False
         self.prepared = Prepared.NO
-        self.revoked_at = None
+        self.revoked_at = self.revoked_for = None
         if not state.holds and self.placement is not None and not self.placement.known:
             self.placement = None  # it has slept once: the next time it is known where it is
         self.kept = self.config.asleep_needs if state is State.ASLEEP else {}
@@ -304,7 +318,7 @@ class Model:
     def revoke(self, why: Revocation, now: float) -> None:
         """Want all its leases back at once."""
         if self.revoked_at is None:
-            self.revoked_at = now
+            self.revoked_at, self.revoked_for = now, why
         for lease in tuple(self.held):
             lease.revoke(why)
 

@@ -118,7 +118,7 @@ class Roster:
         for name, model in list(models.items()):
             if not model.gone or self._outlook.is_moving(model):
                 continue
-            if model.removed and not model.held and not model.preparing:
+            if model.removed and not model.in_use and not model.preparing:
                 del models[name]
                 self._forgotten(name)
             elif model.successor is not None:

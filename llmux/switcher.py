@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
 
 from llmux.admission import Admission
 from llmux.agenda import Agenda
@@ -26,10 +27,12 @@ from llmux.door import Door
 from llmux.errors import ShuttingDown
 from llmux.events import Events
 from llmux.health import HealthCheck
+from llmux.holder import Holder, IHolderLink
 from llmux.hookruns import HookRuns
 from llmux.hooks.contract import IHookRunner, Leftover
 from llmux.journal import Memory, ModelRecord
 from llmux.lease import Lease, Revocation
+from llmux.leases import ILeases
 from llmux.lifecycle import Model
 from llmux.metrics import Metrics
 from llmux.ordering import Ordering
@@ -57,6 +60,7 @@ def _nothing(*_: object) -> None:
     """Do nothing: nobody wants to know."""
 
 
+@implementer(ILeases)
 class Switcher:
     """
     Hands out leases, and switches models so that it can.
@@ -208,6 +212,15 @@ class Switcher:
         shared = self.shared.get(name)
         return len(self.models[name].waiting if shared is None else shared.room)
 
+    def share(self, link: IHolderLink) -> Holder:
+        """
+        Let somebody else give leases, too, as far as that can be left to them.
+
+        :param link: leads to them.
+        :returns: takes what they say.
+        """
+        return Holder(link, self._admission, self._door, self._conductor)
+
     def start(self, memory: Memory) -> Deferred[None]:
         """
         Find out what is there, before any model is woken; requests that come meanwhile wait.
@@ -283,6 +296,7 @@ class Switcher:
     def stop(self) -> None:
         """Refuse who waits and who comes, and begin no further switch; hooks that run go on."""
         self._conductor.stop()
+        self._admission.granting.end()
         self.reservations.stop()
         self._admission.refuse_all(ShuttingDown)
         self._ordering.refuse_all()

@@ -155,7 +155,10 @@ class Switch:
         if self.reason is Reason.REQUEST:
             return self.target is not None and self.target.wanted
         if self.reason is Reason.IDLE:
-            return not any(victim.wanted or victim.held for victim in self.victims)
+            return not any(
+                victim.wanted or victim.held or victim.idle_since >= self.started
+                for victim in self.victims
+            )
         if self.reservation is not None:
             return not self.reservation.over
         return True
@@ -168,14 +171,15 @@ class Switch:
     def drained(self, now: float) -> bool:
         """Tell whether nothing runs any more that is waited for."""
         return all(
-            victim.quiet(now) or now >= max(_given_up_at(victim), victim.settles_at)
+            victim.quiet(now)
+            or (not victim.grants and now >= max(_given_up_at(victim), victim.settles_at))
             for victim in self.victims
         )
 
     def cut(self, now: float) -> None:
         """Want the leases back of those that have held it up for too long."""
         for victim in self.victims:
-            if victim.state is State.DRAINING and now >= _due_at(victim) and victim.held:
+            if victim.state is State.DRAINING and now >= _due_at(victim) and victim.in_use:
                 victim.revoke(Revocation.DRAIN_TIMEOUT, now)
 
     def due_at(self, now: float) -> float | None:
@@ -191,7 +195,7 @@ class Switch:
     def phase(self) -> str:
         """Say how far it is, in a word."""
         if not self.committed:
-            held = any(victim.held for victim in self.victims)
+            held = any(victim.in_use for victim in self.victims)
             return "draining" if held else "settling"
         if self.failed:
             return "cleaning_up"

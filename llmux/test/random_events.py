@@ -16,6 +16,7 @@ from llmux.errors import RequestTimedOut
 from llmux.lease import Outcome
 from llmux.orders import Kind
 from llmux.policy import POLICIES
+from llmux.test.holders import HolderWorld
 from llmux.test.terrain import NAMES, Choices, change, make_machine, make_slots
 from llmux.test.world import World
 
@@ -24,14 +25,20 @@ _OUTCOMES = (Outcome.COMPLETE, Outcome.COMPLETE, Outcome.ABORTED, Outcome.FAILED
 _SETS = ("abcd", "abc", "ab", "acd", "bcd", "a")
 
 
-def make_world(choices: Choices, policies: Sequence[str] = tuple(POLICIES)) -> World:
+def make_world(
+    choices: Choices, policies: Sequence[str] = tuple(POLICIES), *, holders: bool = False
+) -> World:
     """
     Make a world: one of which the configuration knows resources, or one slot.
 
     :param policies: the policies of which one decides.
+    :param holders: whether requests come in at holders of grants.
     """
     terrain = choices.choice((make_slots, make_machine, make_machine))(choices)
-    return World(terrain, choices.choice(policies))
+    policy = choices.choice(policies)
+    if holders:
+        return HolderWorld(terrain, policy, choices.choice((1, 2, 3)))
+    return World(terrain, policy)
 
 
 def happen(world: World, choices: Choices) -> str:
@@ -55,6 +62,8 @@ def happen(world: World, choices: Choices) -> str:
         possible += [_reserve]
         if not world.terrain.one_slot:
             possible += [_pin, _reserve, _capacity, _needs]
+        if isinstance(world, HolderWorld):
+            possible += [_die, _hang]
     if world.reservations and choices.choice(range(6)) == 0:
         possible = [_end_reservation]
     return choices.choice(possible)(world, choices)
@@ -180,6 +189,18 @@ def _close(world: World, choices: Choices) -> str:
     return f"llmux ends, and its models {'sleep' if sleep_models else 'stay awake'}"
 
 
+def _die(world: World, choices: Choices) -> str:
+    assert isinstance(world, HolderWorld)
+    choices.choice(world.holders).die()
+    return "a holder dies"
+
+
+def _hang(world: World, choices: Choices) -> str:
+    assert isinstance(world, HolderWorld)
+    choices.choice(world.holders).hang()
+    return "a holder hangs"
+
+
 def _leftover(world: World, choices: Choices) -> str:
     hook, outcome = world.left[0], choices.choice((0, 0, 1))
     world.end_leftover(outcome)
@@ -239,12 +260,18 @@ def all_goes_well(world: World) -> None:
 
 
 def drive(
-    events: int, seed: int, per_world: int = 200, policies: Sequence[str] = tuple(POLICIES)
+    events: int,
+    seed: int,
+    per_world: int = 200,
+    policies: Sequence[str] = tuple(POLICIES),
+    *,
+    holders: bool = False,
 ) -> int:
     """
     Let random events happen, in one world after the other.
 
     :param policies: the policies of which one decides in each world.
+    :param holders: whether requests come in at holders of grants.
     :returns: how many happened.
     :raises AssertionError: with what led to it, if a rule does not hold.
     """
@@ -252,7 +279,7 @@ def drive(
     while done < events:
         number += 1
         choices = random.Random(f"{seed}-{number}")  # the same each time
-        world = make_world(choices, policies)
+        world = make_world(choices, policies, holders=holders)
         history: list[str] = []
         try:
             for _ in range(min(per_world, events - done)):
@@ -278,10 +305,11 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--policy", choices=tuple(POLICIES), help="default: any of them")
+    parser.add_argument("--holders", action="store_true", help="requests come in at holders")
     given = parser.parse_args()
     began = time.monotonic()
     policies = (given.policy,) if given.policy else tuple(POLICIES)
-    done = drive(given.events, given.seed, policies=policies)
+    done = drive(given.events, given.seed, policies=policies, holders=given.holders)
     print(f"{done} events with seed {given.seed}, {time.monotonic() - began:.0f} s: rules held")
 
 

@@ -27,7 +27,8 @@ LAYERS = (
     # what each can be had alone
     (
         "alarm", "budget", "descriptors", "document", "engine", "envelope", "events", "eviction",
-        "hooks.contract", "hooks.output", "lock", "logs", "metrics observed", "operator", "policy",
+        "hooks.contract", "hooks.output", "leases", "lock", "logs",
+        "metrics observed", "operator", "policy",
         "reservation", "signals", "statedir", "timeline", "tracefile",
     ),
     # what the user says, and what a restart must know
@@ -38,18 +39,20 @@ LAYERS = (
     # HTTP as it comes in
     ("server", "listening systemd"),
     # one model
-    ("lifecycle orders outlook admission waiting sharing worth room underway vitals",),
+    ("lifecycle orders outlook admission waiting sharing worth room underway vitals"
+        " grant granting",),
     # the three that act: on models, on processes, on sockets
     (
         "switcher conductor agenda switching sleeping waking health recovery roster closing"
         " hookruns estimate census reporting residency deliberation completion door reserving"
-        " preparing ordering",
+        " preparing ordering holder",
         "hooks", "proxy",
     ),
     # HTTP; the switcher on a clock that is only pretended
     ("web", "simulate"),
     # all together
     ("ending", "reload operating recordings status"),
+    ("workers",),
     ("service serving",),
     # the ways in
     ("cli ctl beside overview", "tap"),

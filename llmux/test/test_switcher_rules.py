@@ -8,7 +8,7 @@ them, after every event or at the moment when the thing that they are about happ
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 from hypothesis import HealthCheck, settings
@@ -32,6 +32,7 @@ from llmux.sleeping import Sleeping
 from llmux.states import State
 from llmux.switcher import Switcher
 from llmux.switching import Course, Switch
+from llmux.test.planting import Fault, add_tests
 from llmux.test.random_events import all_goes_well, drive, happen, make_world
 from llmux.waiting import Waiter, WaitingRoom
 
@@ -123,12 +124,12 @@ def _go_on_for_nobody(conductor: Conductor, switch: Switch) -> None:
         conductor._alarm.note(switch.due_at(now))
 
 
-FAULTS: dict[str, tuple[str, object, str, Callable[..., object]]] = {
+FAULTS: dict[str, Fault] = {
     "who waits is admitted to a model that sleeps": (
         "rule 1|has a free place",
         Model,
         "admitting",
-        property(lambda self: self.state in (State.AWAKE, State.SLEEPING)),  # type: ignore[dict-item]  # takes a method's place
+        property(lambda self: self.state in (State.AWAKE, State.SLEEPING)),
     ),
     "nobody waits for requests in flight": ("rule 2", Switch, "drained", lambda self, now: True),
     "engines are not left to settle": (
@@ -141,7 +142,7 @@ FAULTS: dict[str, tuple[str, object, str, Callable[..., object]]] = {
         "rule 3",
         Standing,
         "holds",
-        property(lambda self: {}),  # type: ignore[dict-item]  # takes a method's place
+        property(lambda self: {}),
     ),
     "a sleep that failed counts as done": (
         "rule 3|does not sleep",
@@ -183,7 +184,7 @@ FAULTS: dict[str, tuple[str, object, str, Callable[..., object]]] = {
         "two are prepared",
         Preparing,
         "_current",
-        property(lambda self: None, _forget),  # type: ignore[dict-item]  # takes an attribute's place
+        property(lambda self: None, _forget),
     ),
     "a model that is down is let be": (
         "rule 6",
@@ -193,10 +194,7 @@ FAULTS: dict[str, tuple[str, object, str, Callable[..., object]]] = {
     ),
     "a failed wake is not cleaned up": ("rule 3", Course, "clean_up", _skip_clean_up),
 }
-"""
-What breaks when a fault is planted: words of the breach (or of another one), whose it is, its name,
-the fault.
-"""
+"""What breaks when a fault is planted."""
 
 
 async def _answer(value: object) -> object:
@@ -207,20 +205,4 @@ class PlantedFaultTests(SynchronousTestCase):
     """Each rule is held by a check that can fail."""
 
 
-def _add(name: str, words: str, owner: object, attribute: str, fault: object) -> None:
-    """Make the test of one planted fault."""
-
-    def test(self: PlantedFaultTests) -> None:
-        self.patch(owner, attribute, fault)
-        error = self.assertRaises(AssertionError, drive, 20_000, 7)
-        self.flushLoggedErrors()  # a fault may show in more than one way
-        told = str(error).rpartition("last hooks")[2]
-        self.assertTrue(any(word in told for word in words.split("|")), told)
-
-    test.__doc__ = f"It is noticed when {name}."
-    method = f"test_{name.replace(' ', '_').replace(chr(39), '')}"
-    setattr(PlantedFaultTests, method, test)
-
-
-for _name, (_words, _owner, _attribute, _fault) in FAULTS.items():
-    _add(_name, _words, _owner, _attribute, _fault)
+add_tests(PlantedFaultTests, FAULTS, lambda: drive(20_000, 7))
