@@ -15,6 +15,7 @@ from llmux.hooks.runner import HookRunner
 from llmux.metrics import Metrics
 from llmux.policies import configured_policy
 from llmux.proxy import RelayClient
+from llmux.recorder import Recorder
 from llmux.server.site import RelaySite
 from llmux.switcher import Switcher
 from llmux.web.house import House
@@ -46,14 +47,13 @@ class Reloaded:
 
 class Models:
     """
-    What each model's requests and hooks are done with: its settings, its client, its scripts.
+    What each model's requests are done with: its settings, its client.
 
     The switcher says when another configuration of a model counts, and when a model has gone: with
-    some, its requests and hooks have to come to an end first.
+    some, its requests have to come to an end first.
 
     :param models: the configured models by name.
     :param make_client: makes what sends to a model's backend.
-    :param hooks: runs the models' scripts.
     :ivar settings: by name, what counts now.
     :ivar clients: by name, what sends to its backend.
     """
@@ -62,10 +62,8 @@ class Models:
         self,
         models: Mapping[str, ModelConfig],
         make_client: Callable[[ModelConfig], RelayClient],
-        hooks: HookRunner,
     ) -> None:
         self._make_client = make_client
-        self._hooks = hooks
         self.settings = dict(models)
         self.clients = {name: make_client(model) for name, model in models.items()}
 
@@ -73,7 +71,6 @@ class Models:
         """Do everything by a model's configuration from now on; it may be a new model."""
         before = self.settings.get(model.name)
         self.settings[model.name] = model
-        self._hooks.configure(model)
         if before is None or _connection(before) != _connection(model):
             self._close(model.name)
             self.clients[model.name] = self._make_client(model)
@@ -83,7 +80,6 @@ class Models:
         self._close(name)
         self.clients.pop(name, None)
         self.settings.pop(name, None)
-        self._hooks.forget(name)
 
     def close_idle(self, name: str) -> None:
         """Close the connections to a model's backend on which nothing is under way."""
@@ -111,6 +107,7 @@ class Reload:
     :param hooks: runs the models' scripts.
     :param metrics: counts for the models.
     :param events: logs what has come of it.
+    :param recorder: records where the configuration says.
     """
 
     def __init__(
@@ -122,7 +119,9 @@ class Reload:
         hooks: HookRunner,
         metrics: Metrics,
         events: Events,
+        recorder: Recorder,
     ) -> None:
+        self._recorder = recorder
         self._hooks = hooks
         self._read = read
         self._house = house
@@ -182,7 +181,7 @@ class Reload:
             if config.policy.name == before.policy.name:
                 self._switcher.policy.learn(learnt)
         if config.record != before.record:
-            self._house.recorder.follow(config.record)
+            self._recorder.follow(config.record)
         self._hooks.resources = tuple(config.resources)
         changes = await self._switcher.reconfigure(
             config.models, Budget.of(config.resources), config.first_awake, config.idle_model

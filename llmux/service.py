@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from llmux.config import Config, ModelConfig
 from llmux.costs import SwitchCosts
 from llmux.engine.choice import HTTP
 from llmux.events import Events
+from llmux.front import build_front, build_models
 from llmux.hooks.contract import Leftover
 from llmux.hooks.runner import HookRunner
 from llmux.journal import Journal
@@ -27,10 +27,9 @@ from llmux.metrics import Metrics
 from llmux.operating import Operator
 from llmux.policies import configured_policy
 from llmux.proxy import RelayClient
-from llmux.proxy.client import make_endpoint, make_pool
 from llmux.recorder import Recorder
 from llmux.recordings import Recordings
-from llmux.reload import Models, Reload, Reloaded
+from llmux.reload import Reload, Reloaded
 from llmux.server.site import RelaySite
 from llmux.statedir import state_directory
 from llmux.status import observe
@@ -190,7 +189,16 @@ def build_app(
         ended=lambda call: journal.hook_ended(call.model, call.hook),
         resources=config.resources,
     )
-    models = Models(config.models, partial(_make_client, reactor, http), hooks)
+    models = build_models(config, reactor, http)
+
+    def configured(model: ModelConfig) -> None:
+        models.configure(model)
+        hooks.configure(model)
+
+    def forgotten(name: str) -> None:
+        models.forget(name)
+        hooks.forget(name)
+
     switcher = Switcher(
         models=config.models,
         hooks=hooks,
@@ -201,8 +209,8 @@ def build_app(
         events=events,
         costs=SwitchCosts(),
         before_sleep=models.close_idle,
-        configured=models.configure,
-        forgotten=models.forget,
+        configured=configured,
+        forgotten=forgotten,
         remember=lambda: journal.save(
             switcher.records(),
             switcher.costs.as_json(),
@@ -215,27 +223,9 @@ def build_app(
     )
     metrics.watch(lambda: observe(switcher, reactor.seconds()))
     recorder = Recorder(reactor, events)
-    house = House(
-        config=config,
-        models=models.settings,
-        clients=models.clients,
-        switcher=switcher,
-        clock=reactor,
-        metrics=metrics,
-        events=events,
-        recorder=recorder,
-    )
-    resource = FrontDoor(house)
-    site = RelaySite(
-        resource,
-        reactor,
-        config.limits,
-        is_model=lambda name: name in house.names,
-        refused=metrics.connection_refused,
-        abandoned=resource.abandoned,
-        http=http,
-    )
-    reloading = Reload(read, house, site, switcher, hooks, metrics, events)
+    front = build_front(config, reactor, models, switcher, metrics, events, recorder, http)
+    house = front.house
+    reloading = Reload(read, house, front.site, switcher, hooks, metrics, events, recorder)
     app = App(
         house=house,
         state_dir=state_dir,
@@ -244,8 +234,8 @@ def build_app(
         events=events,
         clients=models.clients,
         hooks=hooks,
-        resource=resource,
-        site=site,
+        resource=front.resource,
+        site=front.site,
         reloading=reloading,
         journal=journal,
         lock=StateLock(state_dir, config.path),
@@ -261,9 +251,3 @@ def build_app(
         recorder=recorder,
     )
     return app
-
-
-def _make_client(reactor: Any, http: str, model: ModelConfig) -> RelayClient:
-    endpoint = make_endpoint(reactor, model.backend, model.connect_timeout_secs)
-    pool = make_pool(endpoint, reactor, model.reuse_secs, http)
-    return RelayClient(model.backend, pool)

@@ -52,8 +52,8 @@ LAYERS = (
     ("web", "simulate"),
     # all together
     ("ending", "reload operating recordings status"),
-    ("workers",),
-    ("service serving",),
+    ("front",),
+    ("service serving workers",),
     # the ways in
     ("cli ctl beside overview", "tap"),
     # what embedders import

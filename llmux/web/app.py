@@ -13,10 +13,10 @@ from twisted.web.server import NOT_DONE_YET
 from txaio.tx import make_logger
 
 from llmux._version import __version__
+from llmux.leases import ILeases
 from llmux.metrics import CONTENT_TYPE
 from llmux.server.request import CLIENT_LEFT, RelayRequest
 from llmux.states import State
-from llmux.switcher import Switcher
 from llmux.web.admin import NO_FACE, AdminFace, is_operators
 from llmux.web.answers import (
     answer,
@@ -162,7 +162,7 @@ class FrontDoor(KleinResource):
         return _RELAY
 
 
-def health(switcher: Switcher) -> dict[str, object]:
+def health(switcher: ILeases) -> dict[str, object]:
     """Make what ``/health`` says: the process serves, whatever the models do."""
     states = switcher.states()
     awake = sorted(name for name, state in states.items() if state is State.AWAKE)

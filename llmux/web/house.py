@@ -3,19 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from llmux.config import Config, ModelConfig
 from llmux.events import Events
-from llmux.metrics import Metrics
+from llmux.leases import ILeases
 from llmux.names import Names
 from llmux.proxy import RelayClient
-from llmux.recorder import Recorder
-from llmux.switcher import Switcher
 from llmux.web.cors import Cors
 from llmux.web.paths import BlockedPaths
+
+
+class Counts(Protocol):
+    """The metrics of requests; see :class:`~llmux.metrics.Metrics`."""
+
+    def request_answered(self, model: str, status: int, seconds: float) -> None:
+        """Count a request as its answer begins."""
+
+    def request_cut(self, model: str, reason: str) -> None:
+        """Count an answer that ended before its end."""
+
+    def backend_failed(self, model: str, reason: str) -> None:
+        """Count a request that got no answer."""
+
+    def connection_refused(self) -> None:
+        """Count a connection that was not taken because there were too many."""
+
+    def render(self) -> bytes:
+        """Give all metrics, in Prometheus's format."""
+
+
+class Records(Protocol):
+    """Records requests; see :class:`~llmux.recorder.Recorder`."""
+
+    @property
+    def on(self) -> bool:
+        """Whether it does."""
+
+    def note(self, arrived: float, model: str, prompt: int, output: int, kind: str) -> None:
+        """Record a request."""
 
 
 @attrs.define(kw_only=True)
@@ -38,11 +67,11 @@ class House:
     config: Config
     models: Mapping[str, ModelConfig]
     clients: Mapping[str, RelayClient]
-    switcher: Switcher
+    switcher: ILeases
     clock: IReactorTime
-    metrics: Metrics
+    metrics: Counts
     events: Events
-    recorder: Recorder
+    recorder: Records
     blocked: BlockedPaths = attrs.field(init=False)
     cors: Cors = attrs.field(init=False)
     names: Names = attrs.field(init=False)
