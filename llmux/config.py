@@ -30,6 +30,7 @@ from llmux.readers import (
     amounts,
     blocked_path,
     boolean,
+    count,
     directory,
     hook_script,
     local_port,
@@ -95,7 +96,7 @@ _HOMES = {
     **_OF_ALL_MODELS,
     **dict.fromkeys(("url", *_OF_ONE_MODEL), "models.<name>"),
     **dict.fromkeys(
-        ("host", "port", "state_dir", "record", "resources", "idle_model", *OF_NAMES), ""
+        ("host", "port", "state_dir", "record", "workers", "resources", "idle_model", *OF_NAMES), ""
     ),
     "name": "policy",
     "options": "policy",
@@ -128,6 +129,7 @@ class Config:
     :param state_dir: where hooks' output and other state is kept; ``None``: nowhere yet, see
         :func:`llmux.statedir.state_directory`.
     :param record: the file that a trace of what is asked is written to; ``None``: none.
+    :param workers: how many processes relay requests; 1: this one alone.
     :param path: the file it was read from, if it was.
     """
 
@@ -148,6 +150,7 @@ class Config:
     port: int = 3000
     state_dir: Path | None = None
     record: Path | None = None
+    workers: int = 1
     path: Path | None = None
 
     @classmethod
@@ -198,6 +201,7 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
     port = port_of_file if port is None else port
     state_dir = top.get("state_dir", directory, None)
     record = top.get("record", trace_file, None)
+    workers = top.get("workers", count, 1)
     forwarded = top.get("forwarded", boolean, False)
     trust_class_header = top.get("trust_class_header", boolean, False)
     blocked_paths = top.items("blocked_paths", blocked_path, DEFAULT_BLOCKED_PATHS)
@@ -238,6 +242,7 @@ def _read_config(top: Section, path: Path, host: str | None, port: int | None) -
         port=port,
         state_dir=state_dir,
         record=record,
+        workers=workers,
         path=path,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IReactorTime
@@ -12,12 +12,24 @@ from txaio.tx import make_logger
 
 from llmux.config import Shutdown
 from llmux.events import Events
-from llmux.server.site import RelaySite
 from llmux.switcher import Switcher
 from llmux.systemd import Notifier
 
 SENDING_SECS = 5.0
 """Seconds in which clients have to take what has been answered, when all else is over."""
+
+
+class Clients(Protocol):
+    """Where clients are connected; see :class:`~llmux.server.site.RelaySite`."""
+
+    def end(self) -> None:
+        """Close each connection as soon as its request has been answered; idle ones at once."""
+
+    def emptied(self) -> Deferred[None]:
+        """Give a Deferred that fires when no connection is open; it may be cancelled."""
+
+    def abort(self) -> None:
+        """Cut every connection."""
 
 
 class Ending:
@@ -36,7 +48,7 @@ class Ending:
 
     def __init__(
         self,
-        site: RelaySite,
+        site: Clients,
         switcher: Switcher,
         notifier: Notifier,
         events: Events,

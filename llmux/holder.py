@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
@@ -112,14 +112,21 @@ class Holder:
     :param link: leads to it.
     :param admission: counts its leases.
     :param door: takes its requests.
-    :param conductor: looks at what has changed.
+    :param conductor: looks at several things that have changed at once.
+    :param changed: called when something has changed that others may wait for.
     """
 
     _log = make_logger()
 
     def __init__(
-        self, link: IHolderLink, admission: Admission, door: Door, conductor: Conductor
+        self,
+        link: IHolderLink,
+        admission: Admission,
+        door: Door,
+        conductor: Conductor,
+        changed: Callable[[], None],
     ) -> None:
+        self._changed = changed
         self._link = link
         self._admission = admission
         self._granting = admission.granting
@@ -190,7 +197,7 @@ class Holder:
         model = self._admission.models.get(name)
         if model is not None:
             self._granting.returned(self, model)
-            self._conductor.consider()
+            self._changed()
 
     def lost(self) -> None:
         """Take in that it has died: what it had comes back, and its clients have been cut."""
@@ -200,6 +207,7 @@ class Holder:
                 waiting.cancel()
             for number in tuple(self._held):
                 self._release(number, Outcome.ABORTED)
+        self._changed()
 
     def _began(self, event: Began) -> None:
         model = self._admission.models.get(event.model)

@@ -11,6 +11,7 @@ import ipaddress
 import os
 import socket
 import stat
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from twisted.python.failure import Failure
 from llmux.config import Address, Backend, Config
 from llmux.errors import CannotListen
 
+_LONGEST_SOCKET_PATH = 100  # bytes; Linux takes 107, others 103
 _BACKLOG = 1024  # connections that the kernel may hold while the reactor is busy
 
 
@@ -152,6 +154,21 @@ def bind_unix(path: Path) -> socket.socket:
     finally:
         os.umask(before)
     return listening
+
+
+def open_inner_door(directory: Path) -> tuple[socket.socket, Path]:
+    """
+    Take the socket at which workers ask what only their parent can answer.
+
+    :param directory: where it is to be, if its path is short enough there for a socket's.
+    :returns: a listening socket, and its path.
+    :raises OSError: if it cannot be had.
+    """
+    path = directory / "inner.sock"
+    if len(bytes(path)) > _LONGEST_SOCKET_PATH:
+        path = Path(tempfile.mkdtemp(prefix="llmux-")) / path.name
+    path.unlink(missing_ok=True)  # the lock says that it is nobody's
+    return bind_unix(path), path
 
 
 def _answers(path: Path) -> bool:

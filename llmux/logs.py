@@ -17,7 +17,9 @@ from twisted.logger import (
     LogEvent,
     LogLevel,
     LogLevelFilterPredicate,
+    eventAsJSON,
     eventAsText,
+    eventFromJSON,
     formatEvent,
 )
 from twisted.python.failure import Failure
@@ -137,6 +139,31 @@ def make_observer(out: TextIO, format: str, level: str) -> ILogObserver:
     return FilteringLogObserver(FileLogObserver(out, formatter), [predicate])
 
 
+def make_passing_observer(out: TextIO, level: str) -> ILogObserver:
+    """
+    Make what passes log events on to another process, whole.
+
+    :param out: where to; :func:`take_passed` reads each line there.
+    :param level: one of :data:`LEVELS`; what is below it is left out.
+    """
+    predicate = LogLevelFilterPredicate(LogLevel.lookupByName(level))
+    passing = FileLogObserver(out, lambda event: f"{eventAsJSON(event)}\n")
+    return FilteringLogObserver(passing, [predicate])
+
+
+def take_passed(line: str) -> LogEvent | None:
+    """
+    Read an event that another process has passed on.
+
+    :returns: ``None`` if the line is none.
+    """
+    try:
+        event = eventFromJSON(line)
+    except (ValueError, KeyError, TypeError):
+        return None
+    return event if isinstance(event, dict) and "log_time" in event else None
+
+
 def make_server_observer(
     server_options: Mapping[str, Any],
     format: str,
@@ -160,11 +187,20 @@ def make_server_observer(
     return make_observer(_destination(server_options, call_soon), format, level)
 
 
+def writes_to_stdout(server_options: Mapping[str, Any]) -> bool:
+    """Tell whether :func:`make_server_observer` writes to the standard output, and nobody else."""
+    if not server_options.get("nodaemon"):
+        return False
+    others = ("logger", "syslog")
+    named = server_options.get("logfile") not in (None, "", "-")
+    return not named and not any(server_options.get(each) for each in others)
+
+
 def _destination(
     server_options: Mapping[str, Any], call_soon: Callable[[Callable[[], None]], object]
 ) -> TextIO:
     name = server_options.get("logfile")
-    if server_options.get("nodaemon") and name in (None, "", "-"):
+    if writes_to_stdout(server_options):
         return sys.stdout
     if name == "-":
         raise SystemExit("llmux: a daemon cannot log to its terminal; give --logfile a file")

@@ -123,6 +123,9 @@ class Metrics:
             "Connections of clients that were one too many",
             registry=registry,
         )
+        self._worker_restarts = Counter(
+            "llmux_worker_restarts_total", "Workers that were started again", registry=registry
+        )
         self._hook_duration = histogram(
             "llmux_hook_duration_seconds", "Hook script execution time", "model", "hook"
         )
@@ -224,6 +227,10 @@ class Metrics:
     def connection_refused(self) -> None:
         """Count a connection that was not taken because there were too many."""
         self._connections_refused.inc()
+
+    def worker_restarted(self) -> None:
+        """Count that a worker has ended that another one takes the place of."""
+        self._worker_restarts.inc()
 
     def switch_drained(self, source: str, target: str, seconds: float) -> None:
         """Measure how long the drain of a switch took."""

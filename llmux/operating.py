@@ -36,6 +36,7 @@ class Operator:
     :param reload: reads the configuration again.
     :param clock: tells the time.
     :param recordings: are made of requests.
+    :param workers: tells about the processes that relay requests, if they are others than this one.
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class Operator:
         reload: Callable[[], Deferred[Reloaded]],
         clock: IReactorTime,
         recordings: Recordings,
+        workers: Callable[[], list[dict[str, object]]],
     ) -> None:
+        self._workers = workers
         self._switcher = switcher
         self._hooks = hooks
         self._config = config
@@ -81,6 +84,7 @@ class Operator:
             "reservations": told.reservations(),
             "orders": told.orders(),
             "costs": {"pairs": told.pairs()},
+            "workers": self._workers(),
         }
 
     def wake(self, model: str) -> Deferred[str]:

@@ -171,6 +171,8 @@ def _notes(status: Mapping[str, Any]) -> Iterator[str]:
             oldest = lasting(shared["waiters"]["oldest_secs"] or 0)
             models = ", ".join(shared["models"])
             yield f"{shared['name']} ({models}): {shared['waiters']['count']} waiting ({oldest})"
+    for worker in status["workers"]:
+        yield _worker(worker)
     for each in status["reservations"]:
         note = f": {each['note']}" if each["note"] else ""
         since = lasting(each["since_secs"])
@@ -181,6 +183,15 @@ def _notes(status: Mapping[str, Any]) -> Iterator[str]:
     for model in status["models"]:
         for trouble in _troubles(model):
             yield f"{model['name']}: {trouble}"
+
+
+def _worker(worker: Mapping[str, Any]) -> str:
+    number, restarts = worker["worker"], worker["restarts"]
+    again = f", started again {restarts} times" if restarts else ""
+    if worker["pid"] is None:
+        return f"worker {number} is not running{again}"
+    busy = f"{worker['in_flight']} in flight, {worker['waiting']} waiting"
+    return f"worker {number} (process {worker['pid']}): {busy}{again}"
 
 
 def _switch(switch: Mapping[str, Any]) -> str:

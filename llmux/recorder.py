@@ -22,14 +22,20 @@ class Recorder:
     :param clock: tells the time that requests have.
     :param events: told what becomes of the recording.
     :param now: tells the time of day, in seconds since 1970.
+    :param switched: called when it is on, and when it is not any more.
     """
 
     def __init__(
-        self, clock: IReactorTime, events: Events, now: Callable[[], float] = time.time
+        self,
+        clock: IReactorTime,
+        events: Events,
+        now: Callable[[], float] = time.time,
+        switched: Callable[[bool], object] = bool,
     ) -> None:
         self._clock = clock
         self._events = events
         self._now = now
+        self._switched = switched
         self._file: TraceFile | None = None
         self._began = 0.0
         self._epoch = 0.0
@@ -74,6 +80,7 @@ class Recorder:
         if self._file is not None:
             self._events.recording_ended(str(self._file.path), self._rows, self._lost)
             self._file = None
+            self._switched(False)
 
     def note(self, arrived: float, model: str, prompt: int, output: int, kind: str) -> None:
         """
@@ -117,6 +124,7 @@ class Recorder:
         self._rows = self._lost = 0
         self._failing = False
         self._events.recording_began(str(file.path))
+        self._switched(True)
 
     def _complain(self, file: TraceFile, error: TraceUnwritable) -> None:
         if not self._failing:

@@ -24,6 +24,7 @@ _UNTIL_RESTART = {
     "host": "host",
     "port": "port",
     "state_dir": "state_dir",
+    "workers": "workers",
     "admin": "admin.listen",
 }  # what counts only when llmux starts: the field, and the key in the file
 
@@ -108,6 +109,7 @@ class Reload:
     :param metrics: counts for the models.
     :param events: logs what has come of it.
     :param recorder: records where the configuration says.
+    :param taken: called with each configuration when it begins to count.
     """
 
     def __init__(
@@ -120,7 +122,9 @@ class Reload:
         metrics: Metrics,
         events: Events,
         recorder: Recorder,
+        taken: Callable[[Config], None],
     ) -> None:
+        self._taken = taken
         self._recorder = recorder
         self._hooks = hooks
         self._read = read
@@ -170,6 +174,7 @@ class Reload:
         self._metrics.know((*config.models, *config.first_awake))
         self._house.configure(config)
         self._site.limit(config.limits)
+        self._taken(config)
         most = config.limits.max_connections
         if most != before.limits.max_connections and not limit_connections(
             self._site, most, self._events

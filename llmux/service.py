@@ -38,6 +38,8 @@ from llmux.web.admin import AdminFace
 from llmux.web.app import FrontDoor, health
 from llmux.web.guard import Reach
 from llmux.web.house import House
+from llmux.workers.crew import Crew
+from llmux.workers.member import Parent
 
 
 @attrs.define(eq=False)
@@ -61,6 +63,7 @@ class App:
     :ivar operator: does what operators want.
     :ivar clock: tells the time.
     :ivar recorder: records how much is asked and answered.
+    :ivar crew: the workers that relay requests, if this process does not.
     """
 
     house: House
@@ -78,6 +81,7 @@ class App:
     operator: Operator
     clock: IReactorTime
     recorder: Recorder
+    crew: Crew
     _log = make_logger()
 
     @property
@@ -194,10 +198,16 @@ def build_app(
     def configured(model: ModelConfig) -> None:
         models.configure(model)
         hooks.configure(model)
+        crew.tell("set_model", model)
 
     def forgotten(name: str) -> None:
         models.forget(name)
         hooks.forget(name)
+        crew.tell("forget_model", name)
+
+    def close_idle(name: str) -> None:
+        models.close_idle(name)
+        crew.tell("close_idle", name)
 
     switcher = Switcher(
         models=config.models,
@@ -208,7 +218,7 @@ def build_app(
         metrics=metrics,
         events=events,
         costs=SwitchCosts(),
-        before_sleep=models.close_idle,
+        before_sleep=close_idle,
         configured=configured,
         forgotten=forgotten,
         remember=lambda: journal.save(
@@ -222,10 +232,23 @@ def build_app(
         idle_model=config.idle_model,
     )
     metrics.watch(lambda: observe(switcher, reactor.seconds()))
-    recorder = Recorder(reactor, events)
+    recorder = Recorder(reactor, events, switched=lambda on: crew.tell("record", on))
+    crew = Crew(
+        Parent(
+            reactor,
+            switcher,
+            metrics,
+            recorder,
+            events,
+            lambda: house.config,
+            models.settings,
+        )
+    )
     front = build_front(config, reactor, models, switcher, metrics, events, recorder, http)
     house = front.house
-    reloading = Reload(read, house, front.site, switcher, hooks, metrics, events, recorder)
+    reloading = Reload(
+        read, house, front.site, switcher, hooks, metrics, events, recorder, crew.configure
+    )
     app = App(
         house=house,
         state_dir=state_dir,
@@ -246,8 +269,10 @@ def build_app(
             lambda: app.reload(),
             reactor,
             Recordings(recorder, state_dir),
+            crew.as_json,
         ),
         clock=reactor,
         recorder=recorder,
+        crew=crew,
     )
     return app

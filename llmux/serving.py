@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from twisted.application.service import Service
@@ -16,13 +16,16 @@ from txaio.tx import make_logger
 
 from llmux.ending import Ending
 from llmux.errors import ConfigError
-from llmux.listening import Doors, address_of, is_loopback, serve
+from llmux.listening import Doors, address_of, is_loopback, open_inner_door, serve
 from llmux.reload import limit_connections
 from llmux.service import App
 from llmux.systemd import Notifier
 from llmux.web.admin import admin_site
 from llmux.web.guard import Reach
+from llmux.workers.member import Place
+from llmux.workers.spawning import Logs
 
+_LOGS = Logs()
 _CUT_INTERVAL = 5.0  # seconds between two looks at how long the hooks' output has grown
 
 
@@ -34,6 +37,7 @@ class LLMuxService(Service):
     :param reactor: accepts the connections, and is stopped by :meth:`end`.
     :param doors: the sockets to listen on; closed when the service ends.
     :param notifier: tells systemd; by default nobody is told.
+    :param logs: where the log of workers goes, if there are any.
     """
 
     name = "llmux"
@@ -45,7 +49,9 @@ class LLMuxService(Service):
         reactor: Any,
         doors: Doors,
         notifier: Notifier | None = None,
+        logs: Logs = _LOGS,
     ) -> None:
+        self._logs = logs
         self._app = app
         self._reactor = reactor
         self._doors = doors
@@ -53,7 +59,7 @@ class LLMuxService(Service):
         self._ports: list[IListeningPort] = []
         self._operators_ports: list[IListeningPort] = []
         self._ending = Ending(
-            app.site,
+            app.crew if app.config.workers > 1 else app.site,
             app.switcher,
             self._notifier,
             app.events,
@@ -61,6 +67,7 @@ class LLMuxService(Service):
             lambda: app.config.shutdown,
         )
         self._signal: str | None = None
+        self._own = ExitStack()
         self._cutting = LoopingCall(app.hooks.cut_outputs)
         self._cutting.clock = reactor
 
@@ -78,7 +85,10 @@ class LLMuxService(Service):
             app.events.listening(address_of(each), models)
         if doors.shared:
             app.resource.admin = app.make_face(_reach(*doors.clients))
-        self._ports = list(serve(self._reactor, doors.clients, app.site))
+        if app.config.workers > 1:
+            self._start_workers()
+        else:
+            self._ports = list(serve(self._reactor, doors.clients, app.site))
         for each in doors.operators:
             app.events.operators_listening(address_of(each))
             face = app.make_face(_reach(each))
@@ -89,6 +99,14 @@ class LLMuxService(Service):
         self._cutting.start(_CUT_INTERVAL).addErrback(self._complain)
         app.start().addErrback(self._complain)
         self._reactor.callWhenRunning(self._notifier.ready)
+
+    def _start_workers(self) -> None:
+        """Have others accept clients, who pass on to us what only we can answer."""
+        app, doors = self._app, self._doors
+        inner, path = open_inner_door(app.state_dir)
+        self._own.callback(path.unlink, missing_ok=True)
+        self._operators_ports += serve(self._reactor, [inner], app.site)
+        app.crew.start(Place(doors.clients, path, doors.shared, self._logs), app.config.workers)
 
     def reload(self) -> None:
         """Read the configuration again; what has come of it is in the log."""
@@ -120,6 +138,7 @@ class LLMuxService(Service):
 
     async def _end(self) -> None:
         await self._ending.begin(self._signal, self._ports)
+        await self._app.crew.close()
         for port in self._operators_ports:  # an operator may watch until now
             await maybeDeferred(port.stopListening)
         for client in self._app.clients.values():
@@ -128,6 +147,7 @@ class LLMuxService(Service):
             self._cutting.stop()
         self._notifier.stop()
         self._doors.close()
+        self._own.close()
         self._app.recorder.stop()
         self._app.lock.release()
 

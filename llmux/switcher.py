@@ -219,7 +219,7 @@ class Switcher:
         :param link: leads to them.
         :returns: takes what they say.
         """
-        return Holder(link, self._admission, self._door, self._conductor)
+        return Holder(link, self._admission, self._door, self._conductor, self._changed)
 
     def start(self, memory: Memory) -> Deferred[None]:
         """

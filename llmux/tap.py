@@ -24,6 +24,7 @@ from llmux.errors import CannotListen, ConfigError
 from llmux.listening import open_doors
 from llmux.signals import SignalService, fail_at_exit
 from llmux.systemd import Notifier, initial_environment, take_sockets
+from llmux.workers.spawning import Logs
 
 if TYPE_CHECKING:
     from llmux.serving import LLMuxService
@@ -130,7 +131,9 @@ def makeService(options: Options) -> IService:
     observer = logs.make_server_observer(
         server_options, options["log-format"], options["log-level"], reactor.callFromThread
     )
-    service = LLMuxService(app, reactor, doors, notifier)
+    ours = observer is not None and logs.writes_to_stdout(server_options)
+    workers_logs = Logs(options["log-format"] if ours else None, options["log-level"])
+    service = LLMuxService(app, reactor, doors, notifier, workers_logs)
     signals = SignalService(reactor, service.end, partial(_cut, service), service.reload)
     return _LoggingService(observer, signals, service)
 

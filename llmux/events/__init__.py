@@ -13,9 +13,10 @@ from llmux.events.hooks import HookEvents
 from llmux.events.requests import RequestEvents
 from llmux.events.running import RunningEvents
 from llmux.events.switches import SwitchEvents
+from llmux.events.workers import WorkerEvents
 
 
-class Events(SwitchEvents, HookEvents, RequestEvents, RunningEvents):
+class Events(SwitchEvents, HookEvents, RequestEvents, RunningEvents, WorkerEvents):
     """Writes each event with txaio's logger; where it goes from there is up to the program."""
 
     log = make_logger()

@@ -79,6 +79,16 @@ STATUS = {
     "reservations": [RESERVATION],
     "orders": [{"order": str, "model": str, "waiting_secs": NUMBER}],
     "costs": {"pairs": [{"from": str, "to": str, "secs": NUMBER}]},
+    "workers": [
+        {
+            "worker": int,
+            "pid": (int, NONE),
+            "since_secs": NUMBER,
+            "restarts": int,
+            "in_flight": int,
+            "waiting": int,
+        }
+    ],
 }
 """
 The types of every field.  A mapping says all keys, ``?`` standing for any that are strings; one
@@ -173,6 +183,7 @@ def a_status(*models: dict[str, object], **changes: object) -> dict[str, object]
         "reservations": [],
         "orders": [],
         "costs": {"pairs": []},
+        "workers": [],
         **changes,
     }
 

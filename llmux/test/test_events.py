@@ -49,6 +49,9 @@ NEW = {
     "operator_asked": "order model client request_id",
     "operator_answered": "order model status duration_secs request_id",
     "connections_limited": "wanted allowed open_files",
+    "worker_began": "worker worker_pid",
+    "worker_ended": "worker worker_pid how in_flight again_secs",
+    "worker_killed": "worker worker_pid cause",
     "recording_began": "path",
     "recording_ended": "path rows lost",
     "recording_failed": "path error",
@@ -125,6 +128,9 @@ def log_everything(events: Events) -> None:
     events.operator_asked(order="wake", model="b", client="127.0.0.1", request_id="r3")
     events.operator_answered(order="wake", model="b", status=200, seconds=12.34567, request_id="r3")
     events.connections_limited(10000, 6624, 20000)
+    events.worker_began(2, 4711)
+    events.worker_killed(2, 4711, "it has not answered for 5 s")
+    events.worker_ended(2, 4711, "by signal 9", 3, 4.0004)
     events.recording_began("/s/trace.csv")
     events.recording_failed("/s/trace.csv", "No space left on device")
     events.recording_resumed("/s/trace.csv", 3)
@@ -227,6 +233,14 @@ class EventsTests(SynchronousTestCase):
                 "request_id": "r3",
             },
             "connections_limited": {"wanted": 10000, "allowed": 6624, "open_files": 20000},
+            "worker_began": {"worker": 2, "worker_pid": 4711},
+            "worker_killed": {
+                "worker": 2, "worker_pid": 4711, "cause": "it has not answered for 5 s",
+            },
+            "worker_ended": {
+                "worker": 2, "worker_pid": 4711, "how": "by signal 9", "in_flight": 3,
+                "again_secs": 4.0,
+            },
             "recording_began": {"path": "/s/trace.csv"},
             "recording_failed": {"path": "/s/trace.csv", "error": "No space left on device"},
             "recording_resumed": {"path": "/s/trace.csv", "lost": 3},
@@ -263,7 +277,7 @@ class EventsTests(SynchronousTestCase):
         errors = {
             "switch_failed", "sleep_hook_failed", "hook_failed", "policy_unsettled",
             "journal_failed", "journal_unreadable", "config_rejected", "recording_failed",
-            "model_down", "model_lost",
+            "model_down", "model_lost", "worker_ended", "worker_killed",
         }  # fmt: skip
         warnings = {"request_timeout", "max_wait_missed", "connections_limited", "alive_doubted"}
         for name, event in self.logged().items():
@@ -318,6 +332,10 @@ class EventsTests(SynchronousTestCase):
                 "operator_answered": "the order wake b ended with 200 after 12.346 s (r3)",
                 "connections_limited": "6624 clients can be connected at once, not 10000: a process"
                 " may have 20000 open files here; raise its hard limit (ulimit -Hn, LimitNOFILE=)",
+                "worker_began": "worker 2 serves clients, as process 4711",
+                "worker_killed": "worker 2 (process 4711) is killed: it has not answered for 5 s",
+                "worker_ended": "worker 2 (process 4711) has ended by signal 9; 3 requests were"
+                " cut, and it is started again in 4.0 s",
                 "recording_began": "recording sizes and times of requests to /s/trace.csv",
                 "recording_failed": "requests are not recorded: /s/trace.csv: No space left on"
                 " device; llmux goes on, and tries again with each request",

@@ -275,6 +275,18 @@ class HolderTests(SynchronousTestCase):
         holder.wait(2, "a", None)
         self.assertEqual(line.said[-1], ("refuse", 2, 503))
 
+    def test_close(self) -> None:
+        """All has come to its end when the grants are back, or whoever had them is dead."""
+        for last in (lambda holder: holder.returned("a"), Holder.lost):
+            office = Office.opened()
+            holder, _ = office.holder()
+            holder.wait(1, "a", None)
+            holder.report([Ended(1, Outcome.COMPLETE, 0.5)])
+            closed = Deferred.fromCoroutine(office.bench.switcher.close(30.0, sleep_models=False))
+            self.assertNoResult(closed)
+            last(holder)
+            self.successResultOf(closed)
+
 
 class LocalLeasesTests(SynchronousTestCase):
     """What a worker does by itself, and what it asks for."""

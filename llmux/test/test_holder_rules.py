@@ -59,7 +59,7 @@ def _recall_later(granting: Granting, model: Model) -> None:
 
 def _go_on_giving(leases: LocalLeases, model: str) -> None:
     """Say that no leases are given any more, and give them."""
-    leases._flush()
+    leases.flush()
     leases._link.returned(model)
 
 

@@ -257,7 +257,7 @@ class RoomTests(SynchronousTestCase):
         )
 
     def test_processes(self) -> None:
-        """Only the hooks start processes."""
+        """Only the hooks start processes, and what relays in several."""
         words = {
             "spawnProcess", "subprocess", "fork", "forkpty", "execv", "execve", "execvp", "popen",
             "posix_spawn", "system", "getProcessOutput", "create_subprocess_exec",
@@ -267,7 +267,7 @@ class RoomTests(SynchronousTestCase):
             packages = ("subprocess", "multiprocessing", "pty", "twisted.internet.utils")
             return bool(words & module.words()) or any(map(module.uses, packages))
 
-        self.assert_only({"hooks", "beside"}, spawns)
+        self.assert_only({"hooks", "beside", "workers"}, spawns)
 
     def test_prometheus(self) -> None:
         """Only the metrics know prometheus_client, of which the service hands the registry on."""
@@ -281,7 +281,9 @@ class RoomTests(SynchronousTestCase):
             m.name for m in MODULES.values() if m.uses("twisted.internet.reactor", top=True)
         ]
         self.assertEqual(importers, [])
-        self.assert_only({"tap", "demo.server"}, lambda m: m.uses("twisted.internet.reactor"))
+        self.assert_only(
+            {"tap", "demo.server", "workers.__main__"}, lambda m: m.uses("twisted.internet.reactor")
+        )
 
     def test_command_line(self) -> None:
         """The command that asks a running llmux loads no Twisted, and so answers at once."""

@@ -31,6 +31,7 @@ NEW = """\
 llmux_requests_cut_total | counter | model reason | Requests whose answer was cut after its head had been sent
 llmux_backend_failures_total | counter | model reason | Requests that got no answer from their backend
 llmux_connections_refused_total | counter |  | Connections of clients that were one too many
+llmux_worker_restarts_total | counter |  | Workers that were started again
 llmux_wake_duration_seconds | histogram | model prepared | Time from the start of a wake hook until the model was awake
 llmux_max_wait_missed_total | counter | model | Requests that waited for longer than max_wait_secs
 llmux_prepared_in_vain_total | counter | model | Times that a model was prepared and another one was woken in its place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 from klein import Klein, KleinRenderable
@@ -17,7 +18,7 @@ from llmux.leases import ILeases
 from llmux.metrics import CONTENT_TYPE
 from llmux.server.request import CLIENT_LEFT, RelayRequest
 from llmux.states import State
-from llmux.web.admin import NO_FACE, AdminFace, is_operators
+from llmux.web.admin import NO_FACE, is_operators
 from llmux.web.answers import (
     answer,
     error_answer,
@@ -31,7 +32,15 @@ from llmux.web.exchange import Exchange
 from llmux.web.house import House
 
 _RELAY = [b""]
+_METRICS = [b"metrics"]
 _ONE_MODEL = b"/v1/models/"
+
+
+class Face(Protocol):
+    """Answers requests past Klein."""
+
+    def render(self, request: RelayRequest) -> object:
+        """Answer one, sooner or later."""
 
 
 class Web:
@@ -88,17 +97,19 @@ class FrontDoor(KleinResource):
 
     :param house: what the routes are made of.
     :param admin: the operator's face, if it is where clients are served; may be set later.
+    :ivar elsewhere: answers what can be known in another process alone, if so: the metrics.
     """
 
     _log = make_logger()
     _OWN = frozenset({b"/v1/models", b"/metrics", b"/health"})
 
-    def __init__(self, house: House, admin: AdminFace | None = None) -> None:
+    def __init__(self, house: House, admin: Face | None = None) -> None:
         # Klein's app, bound to this object: two apps in one process do not share it
         self._web = Web(house)
         super().__init__(self._web.app)
         self._house = house
         self.admin = admin
+        self.elsewhere: Face | None = None
 
     def render(self, request: IRequest) -> KleinRenderable:
         """See :meth:`IResource.render`."""
@@ -106,9 +117,12 @@ class FrontDoor(KleinResource):
         if is_operators(request.path):
             self._render_operators(request)
             return NOT_DONE_YET  # type: ignore[return-value]  # Klein returns it, too
+        route = self._route(request)
+        if self.elsewhere is not None and route == _METRICS:
+            self.elsewhere.render(request)
+            return NOT_DONE_YET  # type: ignore[return-value]  # Klein returns it, too
         identify(request)
         self._house.cors.allow(request.requestHeaders, request.responseHeaders)
-        route = self._route(request)
         if route is _RELAY:
             self._relay(request)
             return NOT_DONE_YET  # type: ignore[return-value]  # Klein returns it, too

@@ -135,7 +135,7 @@ class LocalLeases:
             return succeed(self._give(server, name, urgency))
         number = next(self._numbers)
         waiting = self._wait(number)
-        self._flush()
+        self.flush()
         self._link.wait(number, name, urgency)
         return waiting
 
@@ -145,7 +145,7 @@ class LocalLeases:
         waiting = self._wait(number)
         self._drop(lease.number)  # the parent takes it back by itself
         lease.release(Outcome.REFUSED)
-        self._flush()
+        self.flush()
         self._link.wait_again(number, lease.number)
         return waiting
 
@@ -185,7 +185,7 @@ class LocalLeases:
     def recall(self, model: str) -> None:
         """Give no more of them."""
         self._grants.pop(model, None)
-        self._flush()
+        self.flush()
         self._link.returned(model)
 
     def queued(self, number: int, before: int) -> None:
@@ -270,7 +270,7 @@ class LocalLeases:
             self._heard[lease.model] = max(self._last_heard(lease.model), lease.heard_at())
         self._happened(Ended(lease.number, outcome, self._clock.seconds() - lease.granted_at))
         if lease.model not in self._grants:
-            self._flush()  # somebody waits for its end
+            self.flush()  # somebody waits for its end
 
     def _last_heard(self, model: str) -> float:
         return self._heard.get(model, -math.inf)
@@ -284,9 +284,9 @@ class LocalLeases:
     def _happened(self, event: Happened) -> None:
         self._events.append(event)
         if self._timer is None:
-            self._timer = self._clock.callLater(GATHERING, self._flush)
+            self._timer = self._clock.callLater(GATHERING, self.flush)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Report what has been gathered."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()

@@ -1,0 +1,54 @@
+"""The program of a worker; its parent alone starts it, and tells it what it needs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from importlib import import_module
+
+from twisted.internet.base import ReactorBase
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.protocol import Factory
+from twisted.logger import globalLogBeginner
+
+from llmux.clock import make_monotonic
+from llmux.engine.choice import REACTOR
+from llmux.holder import IHolderLink
+from llmux.workers.links import IWorkerLine
+from llmux.workers.spawning import LINE, Start
+from llmux.workers.wire import Line
+from llmux.workers.worker import Worker
+
+
+def main() -> None:
+    """Serve clients until the parent has gone, or says that it is enough."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # they are for the parent, also from a terminal
+    if REACTOR.made(os.environ) != "default":
+        import_module("llmux.engine.reactor").install()
+    from twisted.internet import reactor
+
+    assert isinstance(reactor, ReactorBase)
+    make_monotonic(reactor)
+    start = Start.from_words(sys.argv[1:])
+    globalLogBeginner.beginLoggingTo([start.logs.observer()], redirectStandardIO=False)
+
+    def ended() -> None:
+        with suppress(ReactorNotRunning):
+            reactor.stop()
+
+    line = Line(lambda: worker.lost())
+    doors = [socket.socket(fileno=number) for number in start.doors]
+    worker = Worker(reactor, line, doors, ended)
+    line.hear(IWorkerLine, worker)
+    line.hear(IHolderLink, worker)
+    reactor.adoptStreamConnection(LINE, socket.AF_UNIX, Factory.forProtocol(lambda: line))  # type: ignore[attr-defined]  # IReactorSocket's
+    os.close(LINE)
+    reactor.run(installSignalHandlers=False)
+
+
+if __name__ == "__main__":
+    main()

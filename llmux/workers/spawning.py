@@ -1,0 +1,169 @@
+"""How a worker's process is made, and what it says on its standard output."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.interfaces import IProcessTransport
+from twisted.internet.protocol import ProcessProtocol, connectionDone
+from twisted.logger import ILogObserver, globalLogPublisher
+from twisted.python.failure import Failure
+from txaio.tx import make_logger
+
+from llmux import logs
+from llmux.engine.choice import REACTOR, STOCK
+
+LINE = 3
+"""The file descriptor of a worker at which its parent is."""
+
+_OURS = "llmux.engine."
+
+
+@attrs.frozen
+class Logs:
+    """
+    Where a worker's log goes.
+
+    :param format: how it is written to the standard output, one of :data:`llmux.logs.FORMATS`;
+        ``None``: its parent writes it.
+    :param level: what is written.
+    """
+
+    format: str | None = None
+    level: str = "info"
+
+    def observer(self) -> ILogObserver:
+        """Make what writes it, in the worker."""
+        if self.format is None:
+            return logs.make_passing_observer(sys.stdout, self.level)
+        return logs.make_observer(sys.stdout, self.format, self.level)
+
+
+@attrs.frozen
+class Start:
+    """
+    What a worker is told on its command line.
+
+    :param logs: where its log goes.
+    :param doors: the descriptors of the sockets to listen on.
+    """
+
+    logs: Logs
+    doors: Sequence[int]
+
+    def words(self) -> list[str]:
+        """Write it."""
+        return [self.logs.format or "", self.logs.level, *map(str, self.doors)]
+
+    @classmethod
+    def from_words(cls, words: Sequence[str]) -> Start:
+        """Read it."""
+        format, level, *doors = words
+        return cls(Logs(format or None, level), [int(door) for door in doors])
+
+
+class WorkerProcess(ProcessProtocol):
+    """
+    A worker's process.
+
+    :param ended: called with how it has ended, in words.
+    """
+
+    _log = make_logger()
+
+    def __init__(self, ended: Callable[[str], None]) -> None:
+        self._ended = ended
+        self._rest = {1: b"", 2: b""}
+        self.transport: IProcessTransport | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Its number, while it runs."""
+        return None if self.transport is None else self.transport.pid
+
+    def kill(self) -> None:
+        """End it."""
+        if self.transport is not None and self.transport.pid:
+            self.transport.signalProcess("KILL")
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N802, N803  # Twisted's
+        """Take what it says."""
+        *lines, self._rest[childFD] = (self._rest[childFD] + data).split(b"\n")
+        for line in lines:
+            self._take(line.decode("utf-8", "replace"))
+
+    def processEnded(self, reason: Failure = connectionDone) -> None:
+        """Tell how it has ended."""
+        for rest in filter(None, self._rest.values()):
+            self._take(rest.decode("utf-8", "replace"))
+        error: Any = reason.value
+        signal, status = getattr(error, "signal", None), getattr(error, "exitCode", None)
+        self._ended(f"by signal {signal}" if signal else f"with status {status}")
+
+    def _take(self, line: str) -> None:
+        event = logs.take_passed(line)
+        if event is None:
+            self._log.warn("a worker says: {said}", said=line)
+        else:
+            globalLogPublisher(event)
+
+
+def spawn(
+    reactor: Any,
+    process: WorkerProcess,
+    doors: Sequence[socket.socket],
+    logs: Logs,
+    environment: Mapping[str, str],
+) -> socket.socket:
+    """
+    Start a worker.
+
+    :param reactor: spawns it.
+    :param process: watches over it.
+    :param doors: the sockets to listen on, which it inherits.
+    :param logs: where its log goes.
+    :param environment: our own.
+    :returns: our end of the line to it.
+    :raises OSError: if it cannot be started.
+    """
+    numbers = range(LINE + 1, LINE + 1 + len(doors))
+    start = Start(logs, numbers)
+    ours, theirs = socket.socketpair()
+    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    inherited: dict[int, Any] = dict(zip(numbers, (each.fileno() for each in doors), strict=True))
+    said: dict[int, Any] = {1: "r", 2: "r"} if logs.format is None else {1: 1, 2: 2}
+    try:
+        reactor.spawnProcess(
+            process,
+            sys.executable,
+            [sys.executable, "-m", "llmux.workers", *start.words()],
+            env=worker_environment(environment, reactor),
+            childFDs={0: nothing, **said, LINE: theirs.fileno(), **inherited},
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        os.close(nothing)
+    return ours
+
+
+def worker_environment(environment: Mapping[str, str], reactor: object) -> dict[str, str]:
+    """
+    Give a worker's environment: it imports what we import, and has the reactor that we have.
+
+    :param environment: ours.
+    :param reactor: ours.
+    """
+    told = dict(environment)
+    told["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in sys.path)
+    told["PYTHONSAFEPATH"] = "1"
+    fast = type(reactor).__module__.startswith(_OURS)
+    told[REACTOR.variable] = REACTOR.name if fast else STOCK
+    return told

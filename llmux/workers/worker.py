@@ -1,0 +1,164 @@
+"""A worker: clients' requests on one side, the parent on the other."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+from txaio.tx import make_logger
+from zope.interface import implementer
+
+from llmux.config import Config, ModelConfig
+from llmux.engine.choice import HTTP
+from llmux.events import Events
+from llmux.front import Front, build_front, build_models
+from llmux.grant import News
+from llmux.lease import Revocation
+from llmux.listening import serve
+from llmux.reload import Models, limit_connections
+from llmux.workers.accounts import Accounts
+from llmux.workers.inner import ParentFace
+from llmux.workers.links import IWorkerLine, Opening, Refusal, ToParent
+from llmux.workers.local import LocalLeases
+from llmux.workers.wire import Line
+
+
+@implementer(IWorkerLine)
+class Worker:
+    """
+    Serves clients for a parent, which calls its methods.
+
+    :param reactor: serves them.
+    :param line: leads to the parent.
+    :param doors: the sockets to listen on.
+    :param ended: called when it has come to its end.
+    """
+
+    _log = make_logger()
+
+    def __init__(
+        self, reactor: Any, line: Line, doors: Sequence[socket.socket], ended: Callable[[], object]
+    ) -> None:
+        self._reactor = reactor
+        self._line = line
+        self._doors = doors
+        self._ended = ended
+        self._events = Events()
+        self._parent = ToParent(line)
+        self._accounts = Accounts(reactor, self._parent.count)
+        self._ports: list[IListeningPort] = []
+
+    def begin(self, opening: Opening) -> None:
+        """See :meth:`IWorkerLine.begin`."""
+        http = HTTP.made(os.environ)
+        self._models: Models = build_models(opening.config, self._reactor, http)
+        for model in opening.settings.values():
+            self._models.configure(model)
+        self._leases = LocalLeases(self._reactor, self._parent, self._models.settings, self._shared)
+        self._accounts.on = opening.records
+        self._front: Front = build_front(
+            opening.config,
+            self._reactor,
+            self._models,
+            self._leases,
+            self._accounts,
+            self._events,
+            self._accounts,
+            http,
+        )
+        self._face = ParentFace(self._reactor, opening.inner, self._flush, http)
+        resource = self._front.resource
+        resource.elsewhere = self._face
+        resource.admin = self._face if opening.operators else None
+        self._limit(opening.config)
+        self._ports = list(serve(self._reactor, self._doors, self._front.site))
+
+    def configure(self, config: Config) -> None:
+        """See :meth:`IWorkerLine.configure`."""
+        self._front.house.configure(config)
+        self._front.site.limit(config.limits)
+        self._limit(config)
+
+    def set_model(self, model: ModelConfig) -> None:
+        """See :meth:`IWorkerLine.set_model`."""
+        self._models.configure(model)
+
+    def forget_model(self, name: str) -> None:
+        """See :meth:`IWorkerLine.forget_model`."""
+        self._models.forget(name)
+        self._leases.forget(name)
+
+    def close_idle(self, name: str) -> None:
+        """See :meth:`IWorkerLine.close_idle`."""
+        self._models.close_idle(name)
+
+    def record(self, on: bool) -> None:
+        """See :meth:`IWorkerLine.record`."""
+        self._accounts.on = on
+
+    def end(self) -> None:
+        """See :meth:`IWorkerLine.end`."""
+        for port in self._ports:
+            maybeDeferred(port.stopListening).addErrback(
+                lambda failure: self._log.failure("a port is not closed", failure=failure)
+            )
+        self._front.site.end()
+        self._front.site.emptied().addCallback(lambda _: self._leave())
+
+    def ping(self) -> None:
+        """See :meth:`IWorkerLine.ping`."""
+
+    def lost(self) -> None:
+        """End at once: the parent has gone, or wants it so."""
+        if self._ports:
+            self._front.site.abort()
+        self._ended()
+
+    # What is said to a holder.
+
+    def grant(self, model: str, places: int) -> None:
+        """See :meth:`IHolderLink.grant`."""
+        self._leases.grant(model, places)
+
+    def recall(self, model: str) -> None:
+        """See :meth:`IHolderLink.recall`."""
+        self._leases.recall(model)
+
+    def queued(self, number: int, before: int) -> None:
+        """See :meth:`IHolderLink.queued`."""
+        self._leases.queued(number, before)
+
+    def lease(self, number: int, model: str, shared: str | None, switching: float) -> None:
+        """Give a request its lease; see :meth:`IHolderLink.lease`."""
+        self._leases.lease(number, model, shared, switching)
+
+    def refuse(self, number: int, refusal: Refusal) -> None:
+        """End a request that waits; see :meth:`IHolderLink.refuse`."""
+        self._leases.refuse(number, refusal.unpacked())
+
+    def want_back(self, number: int, why: Revocation) -> None:
+        """See :meth:`IHolderLink.want_back`."""
+        self._leases.want_back(number, why)
+
+    def hear(self, news: Mapping[str, News]) -> None:
+        """See :meth:`IHolderLink.hear`."""
+        self._leases.hear(news)
+
+    def _shared(self) -> Mapping[str, tuple[str, ...]]:
+        return self._front.house.config.first_awake
+
+    def _limit(self, config: Config) -> None:
+        limit_connections(self._front.site, config.limits.max_connections, self._events)
+
+    def _flush(self) -> None:
+        self._accounts.flush()
+        self._leases.flush()
+
+    def _leave(self) -> None:
+        self._flush()
+        transport: Any = self._line.transport
+        transport.loseConnection()  # behind what has been said
