@@ -203,7 +203,11 @@ def address_of(listening: socket.socket) -> str:
 
 
 def serve(
-    reactor: Any, listening: Sequence[socket.socket], site: IProtocolFactory
+    reactor: Any,
+    listening: Sequence[socket.socket],
+    site: IProtocolFactory,
+    *,
+    shared: bool = False,
 ) -> Iterator[IListeningPort]:
     """
     Accept connections on sockets, which are the reactor's from now on.
@@ -211,13 +215,18 @@ def serve(
     :param reactor: accepts them.
     :param listening: the sockets; they are closed here, for the reactor has its own handles.
     :param site: serves them.
+    :param shared: whether other processes accept connections on them, too.
     """
     for each in listening:
+        port: IListeningPort
         if each.family == socket.AF_UNIX:
-            yield _UnixPort.adopt(reactor, each, site)
+            port = _UnixPort.adopt(reactor, each, site)
         else:
-            yield reactor.adoptStreamPort(each.fileno(), each.family, site)
+            port = reactor.adoptStreamPort(each.fileno(), each.family, site)
         each.close()
+        if shared and type(port) in _MODEST:
+            port.__class__ = _MODEST[type(port)]  # nothing else lets Twisted accept fewer
+        yield port
 
 
 class _UnixPort(unix.Port):
@@ -256,6 +265,35 @@ class _UnixPort(unix.Port):
     def connectionLost(self, reason: Failure) -> None:
         """Close it; see :meth:`IListeningPort.stopListening`."""
         tcp.Port.connectionLost(self, reason)
+
+
+class _Modest:
+    """
+    A port that takes one connection whenever there is any, and leaves the next to other processes.
+
+    Twisted's own takes the more at once the more there are, so that a few wake-ups of one process
+    would take all that come together.
+    """
+
+    @property
+    def numberAccepts(self) -> int:  # noqa: N802  # Twisted's name
+        """How many connections it takes at once."""
+        return 1
+
+    @numberAccepts.setter
+    def numberAccepts(self, number: int) -> None:  # noqa: N802  # Twisted's name
+        """Do nothing."""
+
+
+class _ModestPort(_Modest, tcp.Port):
+    """A TCP port that others have, too."""
+
+
+class _ModestUnixPort(_Modest, _UnixPort):
+    """A UNIX socket that others have, too."""
+
+
+_MODEST: dict[type, Any] = {tcp.Port: _ModestPort, _UnixPort: _ModestUnixPort}
 
 
 def is_listening(candidate: socket.socket) -> bool:

@@ -24,7 +24,7 @@ from llmux.test.switching import Bench
 from llmux.workers.crew import CUTTING, Crew
 from llmux.workers.links import IParentLine, IWorkerLine, ToParent, ToWorker
 from llmux.workers.local import IParentLink
-from llmux.workers.member import EARLY, WATCHING, Parent, Place
+from llmux.workers.member import EARLY, STARTING, WATCHING, Parent, Place
 from llmux.workers.spawning import LINE, Logs, WorkerProcess
 from llmux.workers.wire import Line
 from llmux.workers.worker import Worker
@@ -79,7 +79,7 @@ class Machine(VirtualClock):
     def __init__(self) -> None:
         super().__init__()
         self.processes: list[Spawned] = []
-        self.full = False
+        self.full = self.silent = False
 
     def spawnProcess(  # noqa: N802  # Twisted's name
         self,
@@ -99,6 +99,7 @@ class Machine(VirtualClock):
     def adoptStreamConnection(self, number: int, family: int, factory: Any) -> None:  # noqa: N802
         """See :meth:`IReactorSocket.adoptStreamConnection`."""
         spawned = self.processes[-1]
+        spawned.hangs = self.silent
         ours = factory.buildProtocol(None)
 
         def ended() -> None:
@@ -242,6 +243,17 @@ class CrewTests(SynchronousTestCase):
         self.machine.advance(WATCHING)
         self.machine.advance(WATCHING)
         self.assertEqual(len(self.bench.events.named("worker_killed")), 1)
+
+    def test_never_begins(self) -> None:
+        """One that is slow to start is left alone for long, and killed then."""
+        self.machine.silent = True
+        self.machine.advance(EARLY)
+        self.machine.processes[0].end(9)
+        self.machine.advance(STARTING - 1.0)
+        self.assertEqual(self.bench.events.named("worker_killed"), [])
+        self.machine.advance(WATCHING + 1.0)
+        (killed,) = self.bench.events.named("worker_killed")
+        self.assertIn("not begun", killed["cause"])
 
     def test_reload(self) -> None:
         """Another configuration reaches all; one that cannot take it is started with it."""

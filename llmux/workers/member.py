@@ -27,7 +27,10 @@ from llmux.workers.local import IParentLink
 from llmux.workers.spawning import Logs, WorkerProcess, spawn
 from llmux.workers.wire import Line
 
-WATCHING = 5.0
+STARTING = 60.0
+"""Seconds in which a worker has to begin to serve, however busy the machine is."""
+
+WATCHING = 10.0
 """Seconds between two looks at workers; one that has not answered by the next is killed."""
 
 EARLY = 10.0
@@ -153,6 +156,10 @@ class Member:
     def look(self) -> None:
         """See whether it lives."""
         if self._line is None:
+            return
+        if self._holder is None:
+            if self._parent.reactor.seconds() - self._began >= STARTING:
+                self.kill(f"it has not begun to serve within {STARTING:g} s")
             return
         if self._unanswered:
             self.kill(f"it has not answered for {WATCHING:g} s")

@@ -126,5 +126,5 @@ class Line(amp.BinaryBoxProtocol, amp.BoxDispatcher, amp.CommandLocator):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell that the other end has gone."""
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]  # Twisted's
         self._lost()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]  # Twisted's

@@ -75,7 +75,7 @@ class Worker:
         resource.elsewhere = self._face
         resource.admin = self._face if opening.operators else None
         self._limit(opening.config)
-        self._ports = list(serve(self._reactor, self._doors, self._front.site))
+        self._ports = list(serve(self._reactor, self._doors, self._front.site, shared=True))
 
     def configure(self, config: Config) -> None:
         """See :meth:`IWorkerLine.configure`."""
