@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import attrs
+from twisted.internet.defer import Deferred
 
 from llmux.budget import Budget
 from llmux.config import Config, ModelConfig
@@ -109,7 +110,8 @@ class Reload:
     :param metrics: counts for the models.
     :param events: logs what has come of it.
     :param recorder: records where the configuration says.
-    :param taken: called with each configuration when it begins to count.
+    :param taken: called with each configuration when it begins to count; fires when it does so
+        wherever clients are answered.
     """
 
     def __init__(
@@ -122,7 +124,7 @@ class Reload:
         metrics: Metrics,
         events: Events,
         recorder: Recorder,
-        taken: Callable[[Config], None],
+        taken: Callable[[Config], Deferred[object]],
     ) -> None:
         self._taken = taken
         self._recorder = recorder
@@ -174,7 +176,7 @@ class Reload:
         self._metrics.know((*config.models, *config.first_awake))
         self._house.configure(config)
         self._site.limit(config.limits)
-        self._taken(config)
+        await self._taken(config)
         most = config.limits.max_connections
         if most != before.limits.max_connections and not limit_connections(
             self._site, most, self._events

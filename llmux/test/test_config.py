@@ -307,6 +307,13 @@ x-policy: *policy
         config = load(MINIMAL + "state_dir: state\n")
         self.assertEqual(config.state_dir, Path(os.getcwd(), "state"))
 
+    def test_workers(self) -> None:
+        """One process relays unless more are asked for; none would be no llmux."""
+        self.assertEqual(load(MINIMAL).workers, 1)
+        self.assertEqual(load(MINIMAL + "workers: 4\n").workers, 4)
+        for wrong in ("0", "1.5", "many"):
+            self.assertRaises(ConfigError, load, MINIMAL + f"workers: {wrong}\n")
+
     def test_record(self) -> None:
         """So may the file that a trace is written to; what is written there is not compressed."""
         self.assertIsNone(load(MINIMAL).record)

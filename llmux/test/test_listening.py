@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import attrs
 from twisted.internet import reactor
@@ -25,10 +27,11 @@ from llmux.listening import (
     is_listening,
     is_loopback,
     open_doors,
+    open_inner_door,
     serve,
 )
 from llmux.test.fakes import model_config
-from llmux.test.loopback import Served, Wire
+from llmux.test.loopback import Served, Wire, until
 
 CONFIG = Config(models={"a": model_config("a")}, host="127.0.0.1", port=0)
 
@@ -195,3 +198,41 @@ class UnixTests(TestCase):
             self.assertFalse(is_listening(datagrams))
         with socket.socket() as idle:
             self.assertFalse(is_listening(idle))
+
+
+class InnerDoorTests(SynchronousTestCase):
+    def test_path(self) -> None:
+        """The inner door is in the state directory, or elsewhere if that is too far away."""
+        short = Path(tempfile.mkdtemp(prefix="llmux"))
+        self.addCleanup(shutil.rmtree, short)
+        long = Path(self.mktemp() + "x" * 100)
+        for directory in (short, long, short):  # a file that was left behind is replaced
+            directory.mkdir(parents=True, exist_ok=True)
+            door, path = open_inner_door(directory)
+            self.addCleanup(door.close)
+            self.assertEqual(path.parent == directory, directory is short)
+            self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
+        self.addCleanup(path.unlink, missing_ok=True)
+
+
+class ModestTests(TestCase):
+    async def test_one_at_a_time(self) -> None:
+        """A port that other processes have, too, takes one connection at a time, however many."""
+        taken: list[int] = []
+
+        class Taking(Factory):
+            noisy = False
+
+            def buildProtocol(self, addr: object) -> None:
+                taken.append(port.numberAccepts)
+
+        listening = bind("127.0.0.1", 0)
+        address = listening.getsockname()
+        port: Any
+        (port,) = serve(reactor, [listening], Taking(), shared=True)
+        clients = [socket.create_connection(address) for _ in range(30)]
+        await until(lambda: len(taken) == 30)
+        self.assertEqual(set(taken), {1})
+        for client in clients:
+            client.close()
+        await maybeDeferred(port.stopListening)

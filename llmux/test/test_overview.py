@@ -27,6 +27,20 @@ BUSY = (
 )
 
 
+class WorkerTests(SynchronousTestCase):
+    def test_workers(self) -> None:
+        """Each worker is told, if there are any: what it has to do, and how it fares."""
+        one = {"worker": 1, "pid": 4712, "restarts": 0, "in_flight": 3, "waiting": 2}
+        two = {"worker": 2, "pid": None, "restarts": 4, "in_flight": 0, "waiting": 0}
+        self.assertEqual(
+            notes(a_model("a"), workers=[one, two]),
+            [
+                "worker 1 (process 4712): 3 in flight, 2 waiting",
+                "worker 2 is not running, started again 4 times",
+            ],
+        )
+
+
 class TableTests(SynchronousTestCase):
     def test_table(self) -> None:
         """Everything that matters is seen at once, in columns that stand one below the other."""

@@ -96,11 +96,12 @@ class FileTests(SynchronousTestCase):
         """What counts only at the start stays as it is, and is named until llmux is restarted."""
         self.write(
             FILE.replace("{state}", "/elsewhere")
-            + "host: 0.0.0.0\nport: 4000\nadmin: {{listen: 127.0.0.1:1234}}\n"
+            + "host: 0.0.0.0\nport: 4000\nadmin: {{listen: 127.0.0.1:1234}}\nworkers: 2\n"
         )
         for _ in range(2):
             done = self.successResultOf(self.app.reload())
-            self.assertEqual(done.needs_restart, ("host", "port", "state_dir", "admin.listen"))
+            differs = ("host", "port", "state_dir", "workers", "admin.listen")
+            self.assertEqual(done.needs_restart, differs)
         config = self.app.config
         self.assertEqual((config.host, config.port), ("127.0.0.1", 3000))
         self.assertEqual((config.state_dir, config.admin), (self.directory / "state", Admin()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.task import LoopingCall
 from txaio.tx import make_logger
 
@@ -55,10 +55,13 @@ class Crew:
         for member in self.members:
             member.tell(method, *values)
 
-    def configure(self, config: Config) -> None:
-        """Have all answer by another configuration; who cannot is started again with it."""
-        for member in self.members:
-            member.configure(config)
+    def configure(self, config: Config) -> Deferred[object]:
+        """
+        Have all answer by another configuration; who cannot is started again with it.
+
+        :returns: fires when nobody answers by the one before any more.
+        """
+        return DeferredList([member.configure(config) for member in self.members])
 
     def as_json(self) -> list[dict[str, object]]:
         """Tell about all."""

@@ -54,13 +54,11 @@ class _Waiting:
     """
     A request that waits at the parent.
 
-    :ivar number: it.
-    :ivar lease: becomes its lease.
     :ivar arrived: when it came here.
+    :ivar lease: becomes its lease.
     :ivar before: how many wait before it, as far as is known.
     """
 
-    number: int
     arrived: float
     lease: Deferred[Lease]
     before: int | None = None
@@ -119,6 +117,7 @@ class LocalLeases:
         self._numbers = itertools.count(1)
         self._grants: dict[str, _Grant] = {}
         self._waiting: dict[int, _Waiting] = {}
+        self._numbered: dict[Deferred[Lease], int] = {}
         self._held: dict[int, _Held] = {}
         self._news: dict[str, News] = {}
         self._events: list[Happened] = []
@@ -155,11 +154,11 @@ class LocalLeases:
 
         What is known may be as old as the last question; each question has it renewed.
         """
-        found = next((each for each in self._waiting.values() if each.lease is lease), None)
-        if found is None:
+        number = self._numbered.get(lease)
+        if number is None:
             return None
-        self._link.before(found.number)
-        return found.before
+        self._link.before(number)
+        return self._waiting[number].before
 
     def leaving_since(self, name: str) -> float | None:
         """See :meth:`ILeases.leaving_since`."""
@@ -200,7 +199,7 @@ class LocalLeases:
         :param shared: the name that it gave, if other models would have done.
         :param switching: for how many seconds of its waiting a switch was under way.
         """
-        waiting = self._waiting.pop(number, None)
+        waiting = self._end(number)
         if waiting is None:  # its client has gone, and the parent will hear of it
             return
         now = self._clock.seconds()
@@ -211,7 +210,7 @@ class LocalLeases:
 
     def refuse(self, number: int, error: RequestError) -> None:
         """End a request that waits."""
-        waiting = self._waiting.pop(number, None)
+        waiting = self._end(number)
         if waiting is not None:
             waiting.lease.errback(error)
 
@@ -255,11 +254,19 @@ class LocalLeases:
 
     def _wait(self, number: int) -> Deferred[Lease]:
         waiting: Deferred[Lease] = Deferred(lambda _: self._left(number))
-        self._waiting[number] = _Waiting(number, self._clock.seconds(), waiting)
+        self._waiting[number] = _Waiting(self._clock.seconds(), waiting)
+        self._numbered[waiting] = number
+        return waiting
+
+    def _end(self, number: int) -> _Waiting | None:
+        """Have a request wait no more."""
+        waiting = self._waiting.pop(number, None)
+        if waiting is not None:
+            del self._numbered[waiting.lease]
         return waiting
 
     def _left(self, number: int) -> None:
-        del self._waiting[number]
+        self._end(number)
         self._link.leave(number)
 
     def _released(self, lease: Lease, outcome: Outcome) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
@@ -147,11 +148,12 @@ class Member:
         if self._line is not None:
             self._line.say(method, *values)
 
-    def configure(self, config: Config) -> None:
-        """Have it answer by another configuration."""
+    def configure(self, config: Config) -> Deferred[object]:
+        """Have it answer by another configuration; fires when it does, or is being killed."""
         line = self._line
-        if line is not None:
-            line.ask("configure", self._share(config)).addErrback(self._fails, line)
+        if line is None:
+            return succeed(None)
+        return line.ask("configure", self._share(config)).addErrback(self._fails, line)
 
     def look(self) -> None:
         """See whether it lives."""
