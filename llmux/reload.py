@@ -124,7 +124,7 @@ class Reload:
         metrics: Metrics,
         events: Events,
         recorder: Recorder,
-        taken: Callable[[Config], Deferred[object]],
+        taken: Callable[[Config], Deferred[None]],
     ) -> None:
         self._taken = taken
         self._recorder = recorder

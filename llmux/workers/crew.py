@@ -55,13 +55,14 @@ class Crew:
         for member in self.members:
             member.tell(method, *values)
 
-    def configure(self, config: Config) -> Deferred[object]:
+    def configure(self, config: Config) -> Deferred[None]:
         """
         Have all answer by another configuration; who cannot is started again with it.
 
         :returns: fires when nobody answers by the one before any more.
         """
-        return DeferredList([member.configure(config) for member in self.members])
+        taken = DeferredList([member.configure(config) for member in self.members])
+        return taken.addCallback(lambda _: None)
 
     def as_json(self) -> list[dict[str, object]]:
         """Tell about all."""
