@@ -224,8 +224,8 @@ def serve(
         else:
             port = reactor.adoptStreamPort(each.fileno(), each.family, site)
         each.close()
-        if shared and type(port) in _MODEST:
-            port.__class__ = _MODEST[type(port)]  # nothing else lets Twisted accept fewer
+        if shared:
+            _make_modest(port)
         yield port
 
 
@@ -285,15 +285,10 @@ class _Modest:
         """Do nothing."""
 
 
-class _ModestPort(_Modest, tcp.Port):
-    """A TCP port that others have, too."""
-
-
-class _ModestUnixPort(_Modest, _UnixPort):
-    """A UNIX socket that others have, too."""
-
-
-_MODEST: dict[type, Any] = {tcp.Port: _ModestPort, _UnixPort: _ModestUnixPort}
+def _make_modest(port: Any) -> None:
+    """Have a port be a modest one, whatever port it is; Twisted knows no other way."""
+    own = type(port)
+    port.__class__ = type(f"Modest{own.__name__.lstrip('_')}", (_Modest, own), {})
 
 
 def is_listening(candidate: socket.socket) -> bool:

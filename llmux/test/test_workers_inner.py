@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import maybeDeferred
 from twisted.trial.unittest import TestCase
 
+from llmux.engine.choice import HTTP
 from llmux.listening import open_inner_door, serve
 from llmux.test.loopback import RawBackend, Served, http_post, split, until
 from llmux.test.test_web import get
@@ -32,7 +34,7 @@ class ParentFaceTests(TestCase):
         self.addCleanup(lambda: maybeDeferred(self.port.stopListening))
         self.parent.app.resource.admin = self.parent.app.make_face(Reach.LOOPBACK)
         self.flushed: list[int] = []
-        face = ParentFace(reactor, self.path, lambda: self.flushed.append(1))
+        face = ParentFace(reactor, self.path, lambda: self.flushed.append(1), HTTP.made(os.environ))
         self.addCleanup(face.close)
         self.worker.app.resource.admin = self.worker.app.resource.elsewhere = face
 

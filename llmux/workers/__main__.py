@@ -7,33 +7,40 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from importlib import import_module
+from typing import Any
 
-from twisted.internet.base import ReactorBase
-from twisted.internet.error import ReactorNotRunning
-from twisted.internet.protocol import Factory
-from twisted.logger import globalLogBeginner
-
-from llmux.clock import make_monotonic
-from llmux.engine.choice import REACTOR
-from llmux.holder import IHolderLink
-from llmux.workers.links import IWorkerLine
-from llmux.workers.spawning import LINE, Start
-from llmux.workers.wire import Line
-from llmux.workers.worker import Worker
+from llmux.engine.choice import REACTOR, STOCK
 
 
 def main() -> None:
     """Serve clients until the parent has gone, or says that it is enough."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they are for the parent, also from a terminal
-    if REACTOR.made(os.environ) != "default":
-        import_module("llmux.engine.reactor").install()
+    if REACTOR.made(os.environ) != STOCK:
+        from llmux.engine.reactor import install
+
+        install()
+    _serve(sys.argv[1:])
+
+
+def _serve(words: list[str]) -> None:
+    """Serve clients as the command line says; the reactor has been chosen."""
     from twisted.internet import reactor
+    from twisted.internet.base import ReactorBase
+    from twisted.internet.error import ReactorNotRunning
+    from twisted.internet.protocol import Factory
+    from twisted.logger import globalLogBeginner
+
+    from llmux.clock import make_monotonic
+    from llmux.holder import IHolderLink
+    from llmux.workers.links import IWorkerLine
+    from llmux.workers.spawning import LINE, Start
+    from llmux.workers.wire import Line
+    from llmux.workers.worker import Worker
 
     assert isinstance(reactor, ReactorBase)
     make_monotonic(reactor)
-    start = Start.from_words(sys.argv[1:])
+    start = Start.from_words(words)
     globalLogBeginner.beginLoggingTo([start.logs.observer()], redirectStandardIO=False)
 
     def ended() -> None:
@@ -45,7 +52,8 @@ def main() -> None:
     worker = Worker(reactor, line, doors, ended)
     line.hear(IWorkerLine, worker)
     line.hear(IHolderLink, worker)
-    reactor.adoptStreamConnection(LINE, socket.AF_UNIX, Factory.forProtocol(lambda: line))  # type: ignore[attr-defined]  # IReactorSocket's
+    adopting: Any = reactor
+    adopting.adoptStreamConnection(LINE, socket.AF_UNIX, Factory.forProtocol(lambda: line))
     os.close(LINE)
     reactor.run(installSignalHandlers=False)
 
