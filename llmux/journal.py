@@ -144,10 +144,11 @@ class Journal:
         self._hooks[leftover.model, leftover.hook] = leftover
         self._write()
 
-    def hook_ended(self, model: str, hook: Hook) -> None:
-        """Note that nothing is left of a hook."""
+    def hook_ended(self, model: str, hook: Hook, *, write: bool = True) -> None:
+        """Note that nothing is left of a hook, at once or with what is written next."""
         self._hooks.pop((model, hook), None)
-        self._write()
+        if write:
+            self._write()
 
     def save(
         self,
@@ -155,9 +156,11 @@ class Journal:
         costs: Mapping[str, object],
         policy: Mapping[str, object],
         reservations: Mapping[str, ReservationRecord] | None = None,
+        *,
+        write: bool = True,
     ) -> None:
         """
-        Note all but the hooks.
+        Note all but the hooks, at once or with what is written next.
 
         :param models: by name, all that are to be remembered.
         :param costs: plain JSON values.
@@ -166,7 +169,8 @@ class Journal:
         """
         self._models, self._costs, self._policy = dict(models), costs, policy
         self._reservations = dict(reservations or {})
-        self._write()
+        if write:
+            self._write()
 
     def _write(self) -> None:
         content = _encode(

@@ -22,6 +22,7 @@ from llmux.front import build_front, build_models
 from llmux.hooks.contract import Leftover
 from llmux.hooks.runner import HookRunner
 from llmux.journal import Journal
+from llmux.keeper import Keeper
 from llmux.lock import StateLock
 from llmux.metrics import Metrics
 from llmux.operating import Operator
@@ -59,6 +60,7 @@ class App:
     :ivar site: the same, as a factory to listen with.
     :ivar reloading: has another configuration count.
     :ivar journal: what a restart must know.
+    :ivar keeper: writes it.
     :ivar lock: keeps other llmux off the state directory; :meth:`start` takes it.
     :ivar operator: does what operators want.
     :ivar clock: tells the time.
@@ -77,6 +79,7 @@ class App:
     site: RelaySite
     reloading: Reload
     journal: Journal
+    keeper: Keeper
     lock: StateLock
     operator: Operator
     clock: IReactorTime
@@ -148,6 +151,7 @@ class App:
         settings = self.config.shutdown
         await self.switcher.close(settings.grace_secs, settings.sleep_models)
         self.recorder.stop()
+        self.keeper.finish()
         self.lock.release()
 
     async def _reload(self) -> Reloaded:
@@ -187,10 +191,10 @@ def build_app(
         reactor,
         config.models,
         state_dir,
-        started=lambda call, process, deadline: journal.hook_began(
+        started=lambda call, process, deadline: keeper.hook_began(
             Leftover(call.model, call.hook, process, deadline)
         ),
-        ended=lambda call: journal.hook_ended(call.model, call.hook),
+        ended=lambda call: keeper.hook_ended(call.model, call.hook),
         resources=config.resources,
     )
     models = build_models(config, reactor, http)
@@ -221,15 +225,20 @@ def build_app(
         before_sleep=close_idle,
         configured=configured,
         forgotten=forgotten,
-        remember=lambda: journal.save(
+        remember=lambda: keeper.changed(),
+        finished=lambda leftover: keeper.hook_ended(leftover.model, leftover.hook),
+        shared=config.first_awake,
+        idle_model=config.idle_model,
+    )
+    keeper = Keeper(
+        journal,
+        reactor,
+        lambda: (
             switcher.records(),
             switcher.costs.as_json(),
             switcher.policy.as_json(),
             switcher.reservations.records(),
         ),
-        finished=lambda leftover: journal.hook_ended(leftover.model, leftover.hook),
-        shared=config.first_awake,
-        idle_model=config.idle_model,
     )
     metrics.watch(lambda: observe(switcher, reactor.seconds()))
     recorder = Recorder(reactor, events, switched=lambda on: crew.tell("record", on))
@@ -261,6 +270,7 @@ def build_app(
         site=front.site,
         reloading=reloading,
         journal=journal,
+        keeper=keeper,
         lock=StateLock(state_dir, config.path),
         operator=Operator(
             switcher,

@@ -149,6 +149,7 @@ class LLMuxService(Service):
         self._doors.close()
         self._own.close()
         self._app.recorder.stop()
+        self._app.keeper.finish()
         self._app.lock.release()
 
     def stopService(self) -> Deferred[None]:

@@ -34,7 +34,7 @@ LAYERS = (
     # what the user says, and what a restart must know
     (
         "addresses config controlpaths fitting names naming policies readers schema settings",
-        "journal", "recorder",
+        "journal keeper", "recorder",
     ),
     # HTTP as it comes in
     ("server", "listening systemd"),
