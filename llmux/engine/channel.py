@@ -18,6 +18,9 @@ class LLHTTPChannel(HTTPChannel):
     goes twisted.web's own way, line by line: so what is refused is refused in the same words, and
     there is one set of limits.
 
+    It speaks HTTP/1 alone, and a site on TLS offers HTTP/2 where Twisted has what that needs: such
+    a site has to offer less (``acceptableProtocols``).
+
     Like twisted.web's channel it is a :class:`LineReceiver`, and keeps to its rules: while bytes
     are being looked at it is busy, and what comes behind them is in its buffer.
     """
