@@ -12,20 +12,21 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import attrs
 from twisted.internet import tcp, unix
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocolFactory
 from twisted.python.failure import Failure
 
 from llmux.config import Address, Backend, Config
 from llmux.errors import CannotListen
 
 _LONGEST_SOCKET_PATH = 100  # bytes; Linux takes 107, others 103
+_YIELDING = 0.002  # seconds that others have to take a connection before whoever has many does
 _BACKLOG = 1024  # connections that the kernel may hold while the reactor is busy
 
 
@@ -207,7 +208,7 @@ def serve(
     listening: Sequence[socket.socket],
     site: IProtocolFactory,
     *,
-    shared: bool = False,
+    ahead: Callable[[], bool] | None = None,
 ) -> Iterator[IListeningPort]:
     """
     Accept connections on sockets, which are the reactor's from now on.
@@ -215,7 +216,8 @@ def serve(
     :param reactor: accepts them.
     :param listening: the sockets; they are closed here, for the reactor has its own handles.
     :param site: serves them.
-    :param shared: whether other processes accept connections on them, too.
+    :param ahead: tells whether we have more connections than other processes that accept some
+        there, too; ``None``: there are no others.
     """
     for each in listening:
         port: IListeningPort
@@ -224,8 +226,8 @@ def serve(
         else:
             port = reactor.adoptStreamPort(each.fileno(), each.family, site)
         each.close()
-        if shared:
-            _make_modest(port)
+        if ahead is not None:
+            _make_modest(port, ahead)
         yield port
 
 
@@ -269,11 +271,17 @@ class _UnixPort(unix.Port):
 
 class _Modest:
     """
-    A port that takes one connection whenever there is any, and leaves the next to other processes.
+    A port that other processes have, too.
 
-    Twisted's own takes the more at once the more there are, so that a few wake-ups of one process
-    would take all that come together.
+    It takes one connection whenever there is any: Twisted's own takes the more at once the more
+    there are, so that a few wake-ups of one process would take all that come together.  And where
+    few come, each wakes all processes, of which always the same one would be first; so whoever has
+    more than others lets them go first, for a moment.
     """
+
+    ahead: Callable[[], bool]
+    _yielding: IDelayedCall | None = None
+    _has_yielded = False
 
     @property
     def numberAccepts(self) -> int:  # noqa: N802  # Twisted's name
@@ -284,11 +292,35 @@ class _Modest:
     def numberAccepts(self, number: int) -> None:  # noqa: N802  # Twisted's name
         """Do nothing."""
 
+    def doRead(self) -> None:  # noqa: N802  # Twisted's name
+        """Take a connection, now or in a moment, if nobody else takes it."""
+        port: Any = self
+        if self._has_yielded or not self.ahead():
+            self._has_yielded = False
+            super().doRead()  # type: ignore[misc]  # a port's
+        else:
+            port.stopReading()
+            self._yielding = port.reactor.callLater(_YIELDING, self._look_again)
 
-def _make_modest(port: Any) -> None:
+    def connectionLost(self, reason: Failure) -> None:  # Twisted's name
+        """Close it; see :meth:`IListeningPort.stopListening`."""
+        if self._yielding is not None:
+            self._yielding.cancel()
+            self._yielding = None
+        super().connectionLost(reason)  # type: ignore[misc]  # a port's
+
+    def _look_again(self) -> None:
+        port: Any = self
+        self._yielding = None
+        self._has_yielded = True
+        port.startReading()
+
+
+def _make_modest(port: Any, ahead: Callable[[], bool]) -> None:
     """Have a port be a modest one, whatever port it is; Twisted knows no other way."""
     own = type(port)
     port.__class__ = type(f"Modest{own.__name__.lstrip('_')}", (_Modest, own), {})
+    port.ahead = ahead
 
 
 def is_listening(candidate: socket.socket) -> bool:

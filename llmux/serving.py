@@ -22,6 +22,7 @@ from llmux.service import App
 from llmux.systemd import Notifier
 from llmux.web.admin import admin_site
 from llmux.web.guard import Reach
+from llmux.workers.board import make_board
 from llmux.workers.member import Place
 from llmux.workers.spawning import Logs
 
@@ -106,7 +107,9 @@ class LLMuxService(Service):
         inner, path = open_inner_door(app.state_dir)
         self._own.callback(path.unlink, missing_ok=True)
         self._operators_ports += serve(self._reactor, [inner], app.site)
-        app.crew.start(Place(doors.clients, path, doors.shared, self._logs), app.config.workers)
+        count = app.config.workers
+        place = Place(doors.clients, path, doors.shared, self._logs, *make_board(count))
+        app.crew.start(place, count)
 
     def reload(self) -> None:
         """Read the configuration again; what has come of it is in the log."""

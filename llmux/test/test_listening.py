@@ -216,9 +216,12 @@ class InnerDoorTests(SynchronousTestCase):
 
 
 class ModestTests(TestCase):
+    """Ports that other processes have, too."""
+
     async def test_one_at_a_time(self) -> None:
-        """A port that other processes have, too, takes one connection at a time, however many."""
+        """Such a port takes one connection at a time, however many there are."""
         taken: list[int] = []
+        ahead: list[int] = []
 
         class Taking(Factory):
             noisy = False
@@ -229,10 +232,15 @@ class ModestTests(TestCase):
         listening = bind("127.0.0.1", 0)
         address = listening.getsockname()
         port: Any
-        (port,) = serve(reactor, [listening], Taking(), shared=True)
+        (port,) = serve(reactor, [listening], Taking(), ahead=lambda: bool(ahead))
         clients = [socket.create_connection(address) for _ in range(30)]
         await until(lambda: len(taken) == 30)
         self.assertEqual(set(taken), {1})
+        ahead.append(1)  # from now on others are let go first; but nobody else is there
+        clients += [socket.create_connection(address) for _ in range(3)]
+        await until(lambda: len(taken) == 33)
+        port.doRead()
+        await maybeDeferred(port.stopListening)
+        self.assertEqual(len(taken), 33)
         for client in clients:
             client.close()
-        await maybeDeferred(port.stopListening)

@@ -21,13 +21,14 @@ from llmux.holder import IHolderLink
 from llmux.metrics import Metrics
 from llmux.recorder import Recorder
 from llmux.test.switching import Bench
+from llmux.workers.board import Board, make_board
 from llmux.workers.crew import CUTTING, Crew
 from llmux.workers.links import IParentLine, IWorkerLine, ToParent, ToWorker
 from llmux.workers.local import IParentLink
 from llmux.workers.member import EARLY, STARTING, WATCHING, Parent, Place
-from llmux.workers.spawning import LINE, Logs, WorkerProcess
+from llmux.workers.spawning import BOARD, Logs, Start, WorkerProcess
 from llmux.workers.wire import Line
-from llmux.workers.worker import Worker
+from llmux.workers.worker import Hall, Worker
 
 
 @attrs.define(eq=False)
@@ -107,7 +108,9 @@ class Machine(VirtualClock):
                 spawned.end()
 
         theirs = Line(lambda: worker.lost())
-        worker = spawned.worker = Worker(self, theirs, [], ended)
+        start = Start.from_words(spawned.words[3:])
+        hall = Hall([], Board(spawned.files[BOARD], start.count), start.number)
+        worker = spawned.worker = Worker(self, theirs, hall, ended)
         theirs.hear(IWorkerLine, worker)
         theirs.hear(IHolderLink, worker)
         make: Callable[[Line], Any] = lambda line: iosim.FakeTransport(line, False)  # noqa: E731
@@ -152,7 +155,10 @@ class CrewTests(SynchronousTestCase):
         )
         self.door = socket.socket()
         self.addCleanup(self.door.close)
-        place = Place([self.door], Path("/nowhere/inner.sock"), True, Logs("text", "info"))
+        board, file = make_board(2)
+        self.addCleanup(file.close)
+        logs = Logs("text", "info")
+        place = Place([self.door], Path("/nowhere/inner.sock"), True, logs, board, file)
         self.crew.start(place, 2)
         self.machine.talk()
 
@@ -171,9 +177,9 @@ class CrewTests(SynchronousTestCase):
     def test_start(self) -> None:
         """Each worker has the line, the doors, and its share of the connections."""
         spawned = self.machine.processes[0]
-        self.assertEqual(spawned.words[1:], ["-m", "llmux.workers", "text", "info", "4"])
+        self.assertEqual(spawned.words[1:], ["-m", "llmux.workers", "text", "info", "1", "2", "5"])
         self.assertEqual((spawned.files[1], spawned.files[2]), (1, 2))
-        self.assertEqual(spawned.files[LINE + 1], self.door.fileno())
+        self.assertEqual(spawned.files[BOARD + 1], self.door.fileno())
         self.assertEqual(self.worker(0)._front.house.config.limits.max_connections, 51)
         self.assertEqual(len(self.bench.events.named("worker_began")), 2)
         told = self.crew.as_json()

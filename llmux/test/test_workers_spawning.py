@@ -17,7 +17,10 @@ from llmux.workers.spawning import Logs, Start, WorkerProcess, worker_environmen
 class StartTests(SynchronousTestCase):
     def test_words(self) -> None:
         """What a worker is told on its command line is what it reads there."""
-        for start in (Start(Logs("json", "warn"), [4, 5]), Start(Logs(None, "debug"), [4])):
+        for start in (
+            Start(Logs("json", "warn"), 1, 2, [5, 6]),
+            Start(Logs(None, "debug"), 3, 3, [5]),
+        ):
             self.assertEqual(Start.from_words(start.words()), start)
 
     def test_environment(self) -> None:

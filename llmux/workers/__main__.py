@@ -33,10 +33,11 @@ def _serve(words: list[str]) -> None:
 
     from llmux.clock import make_monotonic
     from llmux.holder import IHolderLink
+    from llmux.workers.board import Board
     from llmux.workers.links import IWorkerLine
-    from llmux.workers.spawning import LINE, Start
+    from llmux.workers.spawning import BOARD, LINE, Start
     from llmux.workers.wire import Line
-    from llmux.workers.worker import Worker
+    from llmux.workers.worker import Hall, Worker
 
     assert isinstance(reactor, ReactorBase)
     make_monotonic(reactor)
@@ -49,7 +50,9 @@ def _serve(words: list[str]) -> None:
 
     line = Line(lambda: worker.lost())
     doors = [socket.socket(fileno=number) for number in start.doors]
-    worker = Worker(reactor, line, doors, ended)
+    board = Board(BOARD, start.count)
+    os.close(BOARD)
+    worker = Worker(reactor, line, Hall(doors, board, start.number), ended)
     line.hear(IWorkerLine, worker)
     line.hear(IHolderLink, worker)
     adopting: Any = reactor

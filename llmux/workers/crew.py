@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Sequence
-
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.task import LoopingCall
 from txaio.tx import make_logger
@@ -36,11 +33,11 @@ class Crew:
         self._watching = LoopingCall(self._watch)
         self._watching.clock = parent.reactor
         self._emptied: list[Deferred[None]] = []
-        self._doors: Sequence[socket.socket] = ()
+        self._places: list[Place] = []
 
     def start(self, place: Place, count: int) -> None:
         """Start so many workers; each has its share of the connections."""
-        self._doors = place.doors
+        self._places = [place]
         self.members = [
             Member(number, self._parent, place, self._ended) for number in range(1, count + 1)
         ]
@@ -72,8 +69,9 @@ class Crew:
     def end(self) -> None:
         """Take no further clients, and have each worker end when those that it has are served."""
         self.ending = True
-        for each in self._doors:
-            each.close()
+        for place in self._places:
+            for each in place.doors:
+                each.close()
         for member in self.members:
             member.end()
         self._ended()
@@ -102,6 +100,8 @@ class Crew:
         await self.emptied()
         if killing.active():
             killing.cancel()
+        for place in self._places:
+            place.close()
 
     def _kill(self) -> None:
         for member in self.members:

@@ -23,6 +23,7 @@ from llmux.metrics import Metrics
 from llmux.recorder import Recorder
 from llmux.switcher import Switcher
 from llmux.workers.accounts import METRICS, NOTE
+from llmux.workers.board import Board
 from llmux.workers.links import Count, IParentLine, Opening, ToWorker
 from llmux.workers.local import IParentLink
 from llmux.workers.spawning import Logs, WorkerProcess, spawn
@@ -70,12 +71,21 @@ class Place:
     :param inner: our own socket, for what only we can answer.
     :param operators: whether the operator's face is where clients are served.
     :param logs: where their log goes.
+    :param board: says how many connections each has, and
+    :param board_file: is what they find it by.
     """
 
     doors: Sequence[socket.socket]
     inner: Path
     operators: bool
     logs: Logs
+    board: Board
+    board_file: Any
+
+    def close(self) -> None:
+        """Have nothing more to do with the board: nobody is left."""
+        self.board.close()
+        self.board_file.close()
 
 
 class Member:
@@ -123,7 +133,15 @@ class Member:
         process = WorkerProcess(self._has_ended)
         place = self._place
         try:
-            ours = spawn(self._parent.reactor, process, place.doors, place.logs, os.environ)
+            ours = spawn(
+                self._parent.reactor,
+                process,
+                place.doors,
+                place.board_file.fileno(),
+                place.logs,
+                (self._number, self._parent.config().workers),
+                os.environ,
+            )
         except OSError as error:
             self._has_ended(f"before it began: {error}")
             return
@@ -257,6 +275,7 @@ class Member:
 
     def _has_ended(self, how: str) -> None:
         self._process = None
+        self._place.board.leave(self._number)
         if self._line is not None:
             self._lost(self._line)
         if self._last:

@@ -21,6 +21,9 @@ from llmux.engine.choice import REACTOR, STOCK
 LINE = 3
 """The file descriptor of a worker at which its parent is."""
 
+BOARD = 4
+"""The one at which the board is."""
+
 _OURS = "llmux.engine."
 
 
@@ -50,21 +53,27 @@ class Start:
     What a worker is told on its command line.
 
     :param logs: where its log goes.
+    :param number: which worker it is, from 1, and
+    :param count: of how many.
     :param doors: the descriptors of the sockets to listen on.
     """
 
     logs: Logs
+    number: int
+    count: int
     doors: Sequence[int]
 
     def words(self) -> list[str]:
         """Write it."""
-        return [self.logs.format or "", self.logs.level, *map(str, self.doors)]
+        numbers = (self.number, self.count, *self.doors)
+        return [self.logs.format or "", self.logs.level, *map(str, numbers)]
 
     @classmethod
     def from_words(cls, words: Sequence[str]) -> Start:
         """Read it."""
-        format, level, *doors = words
-        return cls(Logs(format or None, level), [int(door) for door in doors])
+        format, level, *numbers = words
+        number, count, *doors = map(int, numbers)
+        return cls(Logs(format or None, level), number, count, doors)
 
 
 class WorkerProcess(ProcessProtocol):
@@ -117,7 +126,9 @@ def spawn(
     reactor: Any,
     process: WorkerProcess,
     doors: Sequence[socket.socket],
+    board: int,
     logs: Logs,
+    which: tuple[int, int],
     environment: Mapping[str, str],
 ) -> socket.socket:
     """
@@ -126,13 +137,15 @@ def spawn(
     :param reactor: spawns it.
     :param process: watches over it.
     :param doors: the sockets to listen on, which it inherits.
+    :param board: the board's descriptor.
     :param logs: where its log goes.
+    :param which: which worker it is, of how many.
     :param environment: our own.
     :returns: our end of the line to it.
     :raises OSError: if it cannot be started.
     """
-    numbers = range(LINE + 1, LINE + 1 + len(doors))
-    start = Start(logs, numbers)
+    numbers = range(BOARD + 1, BOARD + 1 + len(doors))
+    start = Start(logs, *which, numbers)
     ours, theirs = socket.socketpair()
     nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     inherited: dict[int, Any] = dict(zip(numbers, (each.fileno() for each in doors), strict=True))
@@ -143,7 +156,7 @@ def spawn(
             sys.executable,
             [sys.executable, "-m", "llmux.workers", *start.words()],
             env=worker_environment(environment, reactor),
-            childFDs={0: nothing, **said, LINE: theirs.fileno(), **inherited},
+            childFDs={0: nothing, **said, LINE: theirs.fileno(), BOARD: board, **inherited},
         )
     except BaseException:
         ours.close()

@@ -7,8 +7,10 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import attrs
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall
 from txaio.tx import make_logger
 from zope.interface import implementer
 
@@ -21,10 +23,28 @@ from llmux.lease import Revocation
 from llmux.listening import serve
 from llmux.reload import Models, limit_connections
 from llmux.workers.accounts import Accounts
+from llmux.workers.board import Board
 from llmux.workers.inner import ParentFace
 from llmux.workers.links import IWorkerLine, Opening, Refusal, ToParent
 from llmux.workers.local import LocalLeases
 from llmux.workers.wire import Line
+
+_NOTING = 0.25  # seconds between two looks at how many connections have ended
+
+
+@attrs.frozen
+class Hall:
+    """
+    Where a worker's clients come in.
+
+    :param doors: the sockets to listen on.
+    :param board: says how many connections each worker has.
+    :param number: which worker it is.
+    """
+
+    doors: Sequence[socket.socket]
+    board: Board
+    number: int
 
 
 @implementer(IWorkerLine)
@@ -34,18 +54,18 @@ class Worker:
 
     :param reactor: serves them.
     :param line: leads to the parent.
-    :param doors: the sockets to listen on.
+    :param hall: where its clients come in.
     :param ended: called when it has come to its end.
     """
 
     _log = make_logger()
 
-    def __init__(
-        self, reactor: Any, line: Line, doors: Sequence[socket.socket], ended: Callable[[], object]
-    ) -> None:
+    def __init__(self, reactor: Any, line: Line, hall: Hall, ended: Callable[[], object]) -> None:
         self._reactor = reactor
         self._line = line
-        self._doors = doors
+        self._hall = hall
+        self._noting = LoopingCall(self._note)
+        self._noting.clock = reactor
         self._ended = ended
         self._events = Events()
         self._parent = ToParent(line)
@@ -75,7 +95,13 @@ class Worker:
         resource.elsewhere = self._face
         resource.admin = self._face if opening.operators else None
         self._limit(opening.config)
-        self._ports = list(serve(self._reactor, self._doors, self._front.site, shared=True))
+        self._ports = list(
+            serve(self._reactor, self._hall.doors, self._front.site, ahead=self._is_ahead)
+        )
+
+        self._noting.start(_NOTING).addErrback(
+            lambda failure: self._log.failure("connections are not counted", failure=failure)
+        )
 
     def configure(self, config: Config) -> None:
         """See :meth:`IWorkerLine.configure`."""
@@ -114,7 +140,8 @@ class Worker:
 
     def lost(self) -> None:
         """End at once: the parent has gone, or wants it so."""
-        if self._ports:
+        if self._noting.running:
+            self._noting.stop()
             self._front.site.abort()
         self._ended()
 
@@ -147,6 +174,13 @@ class Worker:
     def hear(self, news: Mapping[str, News]) -> None:
         """See :meth:`IHolderLink.hear`."""
         self._leases.hear(news)
+
+    def _note(self) -> None:
+        self._hall.board.note(self._hall.number, self._front.site.connections)
+
+    def _is_ahead(self) -> bool:
+        self._note()
+        return self._hall.board.is_ahead(self._hall.number)
 
     def _shared(self) -> Mapping[str, tuple[str, ...]]:
         return self._front.house.config.first_awake

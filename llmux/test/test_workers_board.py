@@ -1,0 +1,42 @@
+"""Tests of the board on which workers see how many connections each has."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from llmux.workers.board import Board, make_board
+
+
+class BoardTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Have a board for three, as the parent has it, and as a worker has."""
+        self.board, file = make_board(3)
+        self.theirs = Board(file.fileno(), 3)
+        file.close()
+        self.addCleanup(self.theirs.close)
+        self.addCleanup(self.board.close)
+
+    def test_shared(self) -> None:
+        """What one says all see."""
+        self.board.note(1, 0)
+        self.theirs.note(2, 10)
+        self.assertTrue(self.board.is_ahead(2))
+        self.assertFalse(self.board.is_ahead(1))
+
+    def test_slack(self) -> None:
+        """Whoever has hardly more than others is not ahead of them."""
+        for least, most in ((0, 1), (10, 11), (160, 170)):
+            self.board.note(1, least)
+            self.board.note(2, most)
+            self.assertFalse(self.board.is_ahead(2), (least, most))
+            self.board.note(2, most + 1)
+            self.assertTrue(self.board.is_ahead(2), (least, most))
+
+    def test_absent(self) -> None:
+        """Nobody lets one go first who is not there."""
+        self.board.note(1, 100)
+        self.assertFalse(self.board.is_ahead(1))
+        self.board.note(3, 0)
+        self.assertTrue(self.board.is_ahead(1))
+        self.theirs.leave(3)
+        self.assertFalse(self.board.is_ahead(1))
