@@ -21,6 +21,7 @@ from llmux.clock import make_monotonic
 from llmux.config import Config
 from llmux.engine.choice import REACTOR, STOCK, UnknownChoice
 from llmux.errors import CannotListen, ConfigError
+from llmux.garbage import leave_out_all_there_is
 from llmux.listening import open_doors
 from llmux.signals import SignalService, fail_at_exit
 from llmux.systemd import Notifier, initial_environment, take_sockets
@@ -115,6 +116,7 @@ def makeService(options: Options) -> IService:
 
     assert isinstance(reactor, ReactorBase)
     make_monotonic(reactor)
+    reactor.callWhenRunning(leave_out_all_there_is)
     config = options.configuration
     server_options: Mapping[str, Any] = options.parent or {}
     notifier = Notifier.from_environment(reactor, os.environ)

@@ -22,7 +22,7 @@ LAYERS = (
     # words and rules: no I/O, no time
     (
         "_version", "amounts", "backoff", "bounding covering", "clock", "costs", "demand", "errors",
-        "headers", "lease urgency", "states", "tokens",
+        "garbage", "headers", "lease urgency", "states", "tokens",
     ),
     # what each can be had alone
     (

@@ -32,6 +32,7 @@ def _serve(words: list[str]) -> None:
     from twisted.logger import globalLogBeginner
 
     from llmux.clock import make_monotonic
+    from llmux.garbage import leave_out_all_there_is
     from llmux.holder import IHolderLink
     from llmux.workers.board import Board
     from llmux.workers.links import IWorkerLine
@@ -41,6 +42,7 @@ def _serve(words: list[str]) -> None:
 
     assert isinstance(reactor, ReactorBase)
     make_monotonic(reactor)
+    reactor.callWhenRunning(leave_out_all_there_is)
     start = Start.from_words(words)
     globalLogBeginner.beginLoggingTo([start.logs.observer()], redirectStandardIO=False)
 
