@@ -13,7 +13,7 @@ _LONGEST_TRAILERS = 64 * 1024  # bytes
 _MOST = 1 << 63  # bytes that no chunk has
 
 _PLAIN = re.compile(rb"([0-9a-fA-F]{1,15})\r\n")
-_ODD = re.compile(rb"([0-9a-fA-F]+)(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+_ODD = re.compile(rb"([0-9a-fA-F]+)(?:;[\t\x20-\x5b\x5d-\x7e\x80-\xff]*)?\r\n")
 
 
 class IChunksConsumer(Interface):
