@@ -21,6 +21,7 @@ HOP_BY_HOP = frozenset(
 )
 """Headers that speak of one connection and end with it (RFC 9110, 7.6.1; RFC 9112)."""
 
+_NONE: frozenset[bytes] = frozenset()
 _LENGTH = b"content-length"
 _NOT_FOR_BACKENDS = HOP_BY_HOP | {b"host", _LENGTH, b"expect"}
 
@@ -74,7 +75,10 @@ def for_client(received: Iterable[tuple[bytes, bytes]], length: int | None) -> H
 
 def tokens(headers: Headers, name: bytes) -> frozenset[bytes]:
     """Give the words of a header that is a list (RFC 9110, 5.6.1), in lower case."""
-    return frozenset(token for line in headers.getRawHeaders(name, []) for token in _words(line))
+    lines = headers.getRawHeaders(name)
+    if lines is None:
+        return _NONE
+    return frozenset(token for line in lines for token in _words(line))
 
 
 def _words(line: bytes) -> list[bytes]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from txaio.tx import make_logger
+from txaio.tx import get_global_log_level, make_logger
 
+_QUIET = frozenset({"none", "critical", "error", "warn"})  # levels above info
 _LONGEST = 200  # characters of a client's own words that a line repeats
 
 
@@ -37,6 +38,11 @@ class RequestEvents:
             longest_secs=round(longest, 3),
             max_wait_secs=promise,
         )
+
+    @property
+    def tells_of_requests(self) -> bool:
+        """Whether anybody hears of requests that have ended; else what is told need not be made."""
+        return get_global_log_level() not in _QUIET
 
     def request_ended(
         self,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.logger import LogEvent, LogLevel, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
-from txaio.tx import make_logger
+from txaio.tx import make_logger, set_global_log_level
 
 from llmux.events import Events
 from llmux.logs import format_json
@@ -389,3 +389,12 @@ class EventsTests(SynchronousTestCase):
             events, seen = record()
             end_request(events, model=name)
             self.assertEqual(seen[0]["model"], shown)
+
+
+class QuietTests(SynchronousTestCase):
+    def test_whether_anybody_hears(self) -> None:
+        """Where nothing is logged of requests that have ended, nothing need be made for that."""
+        self.addCleanup(set_global_log_level, "info")
+        for level, hears in (("debug", True), ("info", True), ("warn", False), ("error", False)):
+            set_global_log_level(level)
+            self.assertIs(Events().tells_of_requests, hears, level)

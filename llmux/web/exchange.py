@@ -323,6 +323,8 @@ class Exchange:
     def _log_end(self) -> None:
         request = self._request
         record(self._house, request, self._model, self._tally, self._urgency)
+        if not self._house.events.tells_of_requests:
+            return
         self._house.events.request_ended(
             request_id=request.request_id.decode("ascii"),
             model=self._model,
