@@ -28,6 +28,13 @@ class IClientResponse(IResponse):
     def deliverBody(protocol: object) -> None:  # Twisted's
         """See :meth:`IResponse.deliverBody`."""
 
+    def take_whole() -> bytes | None:
+        """
+        Give the body, if all of it has come along with the head; nobody else gets it then.
+
+        :returns: ``None`` if it is to be had by :meth:`deliverBody` alone.
+        """
+
 
 class IClientConnection(Interface):
     """

@@ -142,6 +142,19 @@ class ClientResponse:
         elif held and not self._transport.paused:
             self._transport.resumeProducing()
 
+    def take_whole(self) -> bytes | None:
+        """See :meth:`IClientResponse.take_whole`."""
+        if self.wanted or self._scanner is not None or self._left is None:
+            return None
+        if self._reason is None and len(self._kept) < self._left:
+            return None
+        if self._reason is not None and self._reason.type is not ResponseDone:
+            return None
+        self.wanted = True
+        body, rest = self._kept[: self._left], self._kept[self._left :]
+        self._end(rest)
+        return body
+
     def hold(self) -> None:
         """Have no more of it come until somebody asks for the body."""
         self._transport.pauseProducing()

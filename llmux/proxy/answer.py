@@ -80,6 +80,11 @@ class Answer:
         request = self._relay.request
         if not request.startedWriting:
             request.answer(self.status, self.reason, self.headers)
+        whole = self._response.take_whole()
+        if whole is not None:
+            self._send_whole(whole)
+            await self._relay.let_go(complete=True)
+            return Ending.COMPLETE
         as_it_is = request.chunked and self.tally is None
         make_body = _ChunkedBodyRelay if as_it_is else _BodyRelay
         body = make_body(self._relay, self._response, self.tally)
@@ -94,6 +99,16 @@ class Answer:
         elif ending is not Ending.COMPLETE and ending is not Ending.CLIENT:
             await cut_behind(request)
         return ending
+
+    def _send_whole(self, body: bytes) -> None:
+        """Send a body that has come along with the head: nobody has to be watched meanwhile."""
+        now = self._relay.clock.seconds()
+        self._relay.lease.heard_at = lambda: now
+        if self.tally is not None:
+            self.tally.feed(body)
+        request = self._relay.request
+        request.write(body)
+        request.flush()
 
     async def read(self, limit: int) -> bytes:
         """

@@ -67,6 +67,9 @@ class BackendResponse(proxyForInterface(IResponse)):  # type: ignore[misc]  # ma
         """See :class:`IClientResponse`."""
         return self._connection.was_reset
 
+    def take_whole(self) -> None:
+        """See :meth:`IClientResponse.take_whole`: Twisted's client hands bodies over alone."""
+
 
 @implementer(IClientConnection)
 class BackendConnection(HTTP11ClientProtocol):

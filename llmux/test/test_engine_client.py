@@ -619,3 +619,62 @@ class StrictTests(ConnectionCase):
         self.assertEqual(sink.received, b"hello")
         self.lose()
         self.assertIsInstance(sink.lost, ResponseDone | PotentialDataLoss)
+
+
+class WholeTests(ConnectionCase):
+    """Bodies that come along with their head."""
+
+    http = HTTP.name
+    skip = NO_LLHTTP
+
+    def answer(self, *pieces: bytes, method: bytes = b"GET") -> Any:
+        """Have an answer come; nobody wants its body yet."""
+        answered = self.send(method)
+        for piece in pieces:
+            self.connection.dataReceived(piece)
+        return self.successResultOf(answered)
+
+    def test_whole(self) -> None:
+        """It is given at once, and the connection is free; nobody else gets it."""
+        response = self.answer(OK + b"Content-Length: 3\r\n\r\nabc")
+        self.assertEqual(response.take_whole(), b"abc")
+        self.assertEqual(self.freed, [self.connection])
+        self.assertIsNone(response.take_whole())
+        self.assertRaises(RuntimeError, response.deliverBody, Sink())
+
+    def test_none(self) -> None:
+        """Where there is no body it is empty."""
+        for head, method in (
+            (OK + b"Content-Length: 0\r\n\r\n", b"GET"),
+            (b"HTTP/1.1 204 No Content\r\n\r\n", b"GET"),
+            (OK + b"Content-Length: 5\r\n\r\n", b"HEAD"),
+        ):
+            self.setUp()
+            self.assertEqual(self.answer(head, method=method).take_whole(), b"")
+
+    def test_more_behind(self) -> None:
+        """What comes behind it belongs to nobody, and the connection is not used again."""
+        response = self.answer(OK + b"Content-Length: 3\r\n\r\nabcdef")
+        self.assertEqual(response.take_whole(), b"abc")
+        self.assertEqual(self.freed, [])
+        self.assertTrue(self.wire.disconnecting)
+
+    def test_not_all_there(self) -> None:
+        """If a part is missing, or its end cannot be told yet, it is delivered as ever."""
+        for head, part in (
+            (b"Content-Length: 4\r\n\r\n", b"abc"),
+            (b"Transfer-Encoding: chunked\r\n\r\n", b"3\r\nabc\r\n0\r\n\r\n"),
+            (b"\r\n", b"abc"),
+        ):
+            self.setUp()
+            response = self.answer(OK + head + part)
+            self.assertIsNone(response.take_whole())
+            sink = Sink()
+            response.deliverBody(sink)
+            self.assertEqual(sink.received, b"abc")
+
+    def test_lost(self) -> None:
+        """A body whose connection has ended before all of it had come is not whole."""
+        response = self.answer(OK + b"Content-Length: 4\r\n\r\nabc")
+        self.connection.connectionLost(Failure(ConnectionDone()))
+        self.assertIsNone(response.take_whole())
