@@ -244,6 +244,13 @@ class HolderWorld(World):
             self.far_of.pop(asker, None)
         return asker
 
+    def reload(self, names: str, port: int, **settings: object) -> None:
+        """See :meth:`World.reload`; what is heard later counts by the configuration of then."""
+        super().reload(names, port, **settings)
+        for name, config in self.told.items():
+            latest = self.clock.seconds() + config.settle_secs
+            self.settled_at[name] = min(self.settled_at.get(name, 0.0), latest)
+
     def leases_for(self, asker: Asker) -> ILeases:
         """See :meth:`World.leases_for`."""
         far = self.far_of.get(asker)

@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from llmux.workers.links import Count
 
-GATHERING = 0.1
+GATHERING = 0.25
 """Seconds for which counts are gathered before the parent is told."""
 
 METRICS = frozenset({"request_answered", "request_cut", "backend_failed", "connection_refused"})

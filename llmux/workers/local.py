@@ -20,11 +20,14 @@ from llmux.leases import ILeases
 from llmux.states import State
 from llmux.urgency import Urgency
 
-GATHERING = 0.05
+GATHERING = 0.1
 """Seconds for which what has happened is gathered before it is reported."""
 
 HEARING = 0.25
-"""Seconds between two reports of when bytes of answers have come."""
+"""Seconds between two reports of when bytes of answers have come, where that may be asked for."""
+
+RESTING = 1.0
+"""The same while all grants are ours: nobody doubts that the models serve."""
 
 
 class IParentLink(Interface):
@@ -184,6 +187,9 @@ class LocalLeases:
     def recall(self, model: str) -> None:
         """Give no more of them."""
         self._grants.pop(model, None)
+        if self._hearing is not None:
+            self._hearing.cancel()
+            self._look()
         self.flush()
         self._link.returned(model)
 
@@ -305,7 +311,9 @@ class LocalLeases:
     def _listen(self) -> None:
         """Look for bytes of answers from now on, as long as any are coming."""
         if self._hearing is None:
-            self._hearing = self._clock.callLater(HEARING, self._look)
+            asked_for = any(held.lease.model not in self._grants for held in self._held.values())
+            pause = HEARING if asked_for else RESTING
+            self._hearing = self._clock.callLater(pause, self._look)
 
     def _look(self) -> None:
         self._hearing = None

@@ -29,7 +29,7 @@ from llmux.workers.links import IWorkerLine, Opening, Refusal, ToParent
 from llmux.workers.local import LocalLeases
 from llmux.workers.wire import Line
 
-_NOTING = 0.25  # seconds between two looks at how many connections have ended
+_NOTING = 1.0  # seconds between two looks at how many connections have ended
 
 
 @attrs.frozen
