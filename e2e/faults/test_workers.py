@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -272,6 +273,18 @@ def test_interrupt(crew: House) -> None:
             os.kill(pid, number)
     crew.serves("a", "b")
     assert not crew.told("worker_ended")
+
+
+def test_handed_over(house: House) -> None:
+    """Sockets that are handed over, as by systemd, are the workers' to accept on."""
+    house.config["workers"] = COUNT
+    with socket.create_server(("127.0.0.1", house.port), backlog=64) as listening:
+        house.launch(sockets=[listening])
+        house.program.wait_until_it_serves()
+        clients = streams(house)
+        house.go_on.open()
+        assert ended(clients) == (len(clients), 0)
+        house.end()
 
 
 def test_daemon(house: House) -> None:
