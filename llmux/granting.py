@@ -19,6 +19,9 @@ from llmux.states import State
 ANSWERING = 5.0
 """Seconds in which a holder has to give a grant back; else it hangs, and is ended."""
 
+CONFIRMING = 1.0
+"""The last of them: if it is we who have hung, an answer that is there is heard before they end."""
+
 
 class Granting:
     """
@@ -101,8 +104,13 @@ class Granting:
     def _recall(self, model: Model) -> None:
         for holder, grant in tuple(model.grants.items()):
             if grant.recalled is None:
-                grant.recalled = self._clock.callLater(ANSWERING, self._give_up, holder, grant)
+                grant.recalled = self._clock.callLater(
+                    ANSWERING - CONFIRMING, self._confirm, holder, grant
+                )
                 holder.recall(model.name)
+
+    def _confirm(self, holder: Holder, grant: Grant) -> None:
+        grant.recalled = self._clock.callLater(CONFIRMING, self._give_up, holder, grant)
 
     def _give_up(self, holder: Holder, grant: Grant) -> None:
         grant.recalled = self._clock.callLater(ANSWERING, self._give_up, holder, grant)

@@ -17,6 +17,7 @@ from zope.interface.verify import verifyClass
 
 from llmux.clock import VirtualClock
 from llmux.config import Config, Limits
+from llmux.granting import CONFIRMING
 from llmux.holder import IHolderLink
 from llmux.metrics import Metrics
 from llmux.recorder import Recorder
@@ -242,13 +243,19 @@ class CrewTests(SynchronousTestCase):
     def test_hangs(self) -> None:
         """One that does not answer is killed."""
         self.machine.processes[1].hangs = True
-        self.machine.advance(WATCHING)
+        self.machine.advance(2 * WATCHING)
         self.assertEqual(self.bench.events.named("worker_killed"), [])
-        self.machine.advance(WATCHING)
+        self.machine.advance(CONFIRMING)
         self.assertEqual(self.bench.events.named("worker_killed")[0]["worker"], 2)
-        self.machine.advance(WATCHING)
-        self.machine.advance(WATCHING)
+        self.machine.advance(3 * WATCHING)
         self.assertEqual(len(self.bench.events.named("worker_killed")), 1)
+
+    def test_parent_hangs(self) -> None:
+        """No worker is killed because its parent has not listened for a while."""
+        VirtualClock.advance(self.machine, 2 * WATCHING)
+        self.machine.talk()
+        self.machine.advance(3 * WATCHING)
+        self.assertEqual(self.bench.events.named("worker_killed"), [])
 
     def test_never_begins(self) -> None:
         """One that is slow to start is left alone for long, and killed then."""
@@ -257,7 +264,7 @@ class CrewTests(SynchronousTestCase):
         self.machine.processes[0].end(9)
         self.machine.advance(STARTING - 1.0)
         self.assertEqual(self.bench.events.named("worker_killed"), [])
-        self.machine.advance(WATCHING + 1.0)
+        self.machine.advance(WATCHING + CONFIRMING)
         (killed,) = self.bench.events.named("worker_killed")
         self.assertIn("not begun", killed["cause"])
 

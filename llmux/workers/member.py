@@ -18,6 +18,7 @@ from txaio.tx import make_logger
 from llmux.backoff import BackOff
 from llmux.config import Config, ModelConfig
 from llmux.events import Events
+from llmux.granting import CONFIRMING
 from llmux.holder import Holder
 from llmux.metrics import Metrics
 from llmux.recorder import Recorder
@@ -182,10 +183,15 @@ class Member:
                 self.kill(f"it has not begun to serve within {STARTING:g} s")
             return
         if self._unanswered:
-            self.kill(f"it has not answered for {WATCHING:g} s")
+            # if it is we who have hung for a while, an answer that is there is heard first
+            self._parent.reactor.callLater(CONFIRMING, self._confirm, self._line)
             return
         self._unanswered = True
         self._line.ask("ping").addCallbacks(self._answered, lambda _: None)
+
+    def _confirm(self, line: Line) -> None:
+        if self._unanswered and line is self._line:
+            self.kill(f"it has not answered for {WATCHING:g} s")
 
     def end(self) -> None:
         """Have it end when its clients are served, and start no other."""
