@@ -1,10 +1,10 @@
-"""The program in three guises, each started once for all cases on each HTTP stack."""
+"""The program in three guises, each started once for all cases."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from e2e.conftest import CHECKOUT
 from e2e.program import Program, free_port, scratch_environment
 from e2e.wire.backend import RecordingBackend
-from llmux.engine.choice import HTTP, STOCK
+from llmux.engine.choice import HTTP
 
 WAKE_SECS = 1.5  # how long the slow model takes
 
@@ -41,22 +41,10 @@ class House:
         return self.program.port
 
 
-@pytest.fixture(
-    scope="session",
-    params=[
-        STOCK,
-        pytest.param(
-            HTTP.name,
-            marks=pytest.mark.skipif(
-                find_spec(HTTP.package) is None, reason=f"{HTTP.package} is not installed"
-            ),
-        ),
-    ],
-)
-def http(request: pytest.FixtureRequest) -> str:
-    """Say what reads HTTP: everything is tried on each stack."""
-    stack: str = request.param
-    return stack
+@pytest.fixture(scope="session")
+def http() -> str:
+    """Say what reads HTTP: what the environment asks for; tox has it tried on each stack."""
+    return HTTP.made(os.environ)
 
 
 def serve(
