@@ -164,6 +164,18 @@ class Program:
         """Give the log's events; it has to log JSON."""
         return [json.loads(line) for line in self.printed().splitlines()]
 
+    def event(self, **fields: Any) -> dict[str, Any]:
+        """Wait for the event that has some fields: a client may have its answer before."""
+        found: list[dict[str, Any]] = []
+
+        def is_there() -> bool:
+            found[:] = [event for event in self.events() if fields.items() <= event.items()]
+            return bool(found)
+
+        wait_until(is_there)
+        (event,) = found
+        return event
+
     def openai(self, **settings: Any) -> openai.OpenAI:
         """Make an official client for it."""
         chosen = {"max_retries": 0, "timeout": WAIT, **settings}

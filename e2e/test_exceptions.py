@@ -67,7 +67,7 @@ def test_unknown_model(serve: Callable[..., Program]) -> None:
     with pytest.raises(openai.NotFoundError, match="Model not found: nope") as error:
         chat(program.openai(), "nope")
     assert_of_llmux(error.value, 404)
-    (logged,) = (e for e in program.events() if e.get("model") == "nope")
+    logged = program.event(model="nope")
     assert logged["request_id"] == error.value.request_id
 
 

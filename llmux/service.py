@@ -239,6 +239,10 @@ def build_app(
             switcher.policy.as_json(),
             switcher.reservations.records(),
         ),
+        promised=lambda: (
+            switcher.reservations.records(),
+            {name: model.pin for name, model in switcher.models.items()},
+        ),
     )
     metrics.watch(lambda: observe(switcher, reactor.seconds()))
     recorder = Recorder(reactor, events, switched=lambda on: crew.tell("record", on))

@@ -172,7 +172,7 @@ def test_log(plain: House) -> None:
     client.play(post(target=b"/v1/x?key=secret", head=b"X-Request-Id: logged\r\n"))
     assert next_answer(client).body == b"hello"
     client.end()
-    (event,) = (event for event in plain.program.events() if event.get("request_id") == "logged")
+    event = plain.program.event(request_id="logged")
     expected = {
         "event": "request_ended",
         "model": "llama",
@@ -203,11 +203,8 @@ def test_log_of_errors(request_: bytes, status: int, plain: House) -> None:
     answered = next_answer(client)
     client.end()
     assert answered.status == status
-    assert [
-        (event["status"], event["how"])
-        for event in plain.program.events()
-        if event.get("request_id") == f"log-{status}"
-    ] == [(status, "complete")]
+    event = plain.program.event(request_id=f"log-{status}")
+    assert (event["status"], event["how"]) == (status, "complete")
 
 
 def test_failed_wake(plain: House) -> None:

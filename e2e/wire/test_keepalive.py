@@ -186,11 +186,7 @@ def test_outcome_in_the_log_and_metrics(public: House) -> None:
     before = public.program.metric(series)
     ask(public, post(SLOW, b"X-Request-Id: true-outcome\r\n"), answer(b"", status=b"418 Tea"))
     assert public.program.metric(series) == before + 1
-    (event,) = (
-        event
-        for event in public.program.events()
-        if event.get("event") == "request_ended" and event["request_id"] == "true-outcome"
-    )
+    event = public.program.event(event="request_ended", request_id="true-outcome")
     assert event["status"] == 418
 
 

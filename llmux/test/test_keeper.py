@@ -21,7 +21,10 @@ class KeeperTests(SynchronousTestCase):
         self.directory.mkdir()
         self.clock = VirtualClock()
         self.looks = 0
-        self.keeper = Keeper(Journal(self.directory, Events()), self.clock, self.look)
+        self.promise: object = None
+        self.keeper = Keeper(
+            Journal(self.directory, Events()), self.clock, self.look, lambda: self.promise
+        )
 
     def look(self) -> Snapshot:
         """Give what is to be remembered: how often that was asked for."""
@@ -43,6 +46,17 @@ class KeeperTests(SynchronousTestCase):
         self.assertEqual(self.written(), (1, []))
         self.clock.advance(1)
         self.assertEqual(self.looks, 1)
+
+    def test_promise(self) -> None:
+        """What somebody relies on is written before he can hear of it."""
+        self.promise = "room for you"
+        self.keeper.changed()
+        self.assertEqual(self.written(), (1, []))
+        self.keeper.changed()
+        self.assertEqual(self.looks, 1)
+        self.promise = None
+        self.keeper.changed()
+        self.assertEqual(self.written(), (2, []))
 
     def test_before_a_script(self) -> None:
         """A hook is there before its script begins, with all that has changed before."""
