@@ -80,11 +80,14 @@ class Ended:
     :param number: of the request.
     :param outcome: what became of it.
     :param seconds: for how long it was held.
+    :param heard_at: when the backend last sent something of the answer, in the clock's seconds;
+        ``None``: never.
     """
 
     number: int
     outcome: Outcome
     seconds: float
+    heard_at: float | None = None
 
 
 @attrs.frozen
@@ -189,8 +192,7 @@ class Holder:
                 elif isinstance(event, Heard):
                     self._has_heard(event)
                 elif event.number in self._held:
-                    self._held[event.number].lasted = event.seconds
-                    self._release(event.number, event.outcome)
+                    self._ended(event)
 
     def returned(self, name: str) -> None:
         """Take in that it gives no more leases of a model; all that it gave are known."""
@@ -218,6 +220,13 @@ class Holder:
         if grant is not None:
             grant.leases.add(lease)
         self._take(event.number, lease)
+
+    def _ended(self, event: Ended) -> None:
+        lease = self._held[event.number]
+        lease.lasted = event.seconds
+        if event.heard_at is not None:
+            lease.heard_at = lambda at=event.heard_at: at
+        self._release(event.number, event.outcome)
 
     def _has_heard(self, event: Heard) -> None:
         self._heard[event.model] = event.at

@@ -20,7 +20,7 @@ from llmux.states import State
 from llmux.test.fakes import model_config
 from llmux.test.switching import Bench
 from llmux.urgency import ORDINARY, Urgency
-from llmux.workers.local import GATHERING, HEARING, IParentLink, LocalLeases
+from llmux.workers.local import GATHERING, HEARING, RESTING, IParentLink, LocalLeases
 
 
 @implementer(IHolderLink)
@@ -265,6 +265,14 @@ class HolderTests(SynchronousTestCase):
         holder.report([Heard("a", 1234.5)])
         self.assertEqual(office.bench.switcher.models["a"].heard_at(), 1234.5)
 
+    def test_heard_of_what_has_ended(self) -> None:
+        """That holds for an answer that has come to its end before anything else was said of it."""
+        office = Office.opened()
+        holder, _ = office.holder()
+        holder.wait(1, "a", None)
+        holder.report([Ended(1, Outcome.COMPLETE, 0.5, 1234.5)])
+        self.assertEqual(office.bench.switcher.models["a"].heard_at(), 1234.5)
+
     def test_stop(self) -> None:
         """When all ends, grants are recalled and none are given."""
         office = Office.opened()
@@ -389,6 +397,22 @@ class LocalLeasesTests(SynchronousTestCase):
         self.reports.said.clear()
         self.clock.advance(60.0)
         self.assertEqual(self.reports.said, [])
+
+    def test_heard_once(self) -> None:
+        """The end of an answer says when it was heard of, too; how often is told is as needed."""
+        lease = self.lease()
+        lease.heard_at = lambda: 1000.5
+        lease.release()
+        self.clock.advance(GATHERING)
+        self.assertEqual(self.office.bench.switcher.models["a"].heard_at(), 1000.5)
+        lease, again = self.lease(), self.lease()
+        again.heard_at = lambda: 2000.5
+        self.clock.advance(RESTING + GATHERING)
+        self.assertEqual(self.office.bench.switcher.models["a"].heard_at(), 2000.5)
+        again.heard_at = lambda: 3000.5
+        self.leases.recall("a")  # somebody may want to know
+        self.assertEqual(self.office.bench.switcher.models["a"].heard_at(), 3000.5)
+        lease.release()
 
     def test_news(self) -> None:
         """How models stand is known without asking."""

@@ -27,7 +27,7 @@ HEARING = 0.25
 """Seconds between two reports of when bytes of answers have come, where that may be asked for."""
 
 RESTING = 1.0
-"""The same while all grants are ours: nobody doubts that the models serve."""
+"""The same while all grants are ours, and ``alive`` is asked seldom: nobody wants to know."""
 
 
 class IParentLink(Interface):
@@ -279,9 +279,9 @@ class LocalLeases:
         held = self._drop(lease.number)
         if held is None:
             return
-        if lease.heard_at is not None:
-            self._heard[lease.model] = max(self._last_heard(lease.model), lease.heard_at())
-        self._happened(Ended(lease.number, outcome, self._clock.seconds() - lease.granted_at))
+        seconds = self._clock.seconds() - lease.granted_at
+        heard_at = None if lease.heard_at is None else lease.heard_at()
+        self._happened(Ended(lease.number, outcome, seconds, heard_at))
         if lease.model not in self._grants:
             self.flush()  # somebody waits for its end
 
@@ -311,9 +311,19 @@ class LocalLeases:
     def _listen(self) -> None:
         """Look for bytes of answers from now on, as long as any are coming."""
         if self._hearing is None:
-            asked_for = any(held.lease.model not in self._grants for held in self._held.values())
+            asked_for = any(
+                map(self._is_asked_for, {each.lease.model for each in self._held.values()})
+            )
             pause = HEARING if asked_for else RESTING
             self._hearing = self._clock.callLater(pause, self._look)
+
+    def _is_asked_for(self, model: str) -> bool:
+        """Tell whether somebody may want to know soon when a model was last heard of."""
+        config = self._models.get(model)
+        if config is None or model not in self._grants:
+            return True
+        interval = config.alive_interval_secs
+        return interval is not None and interval < 2 * RESTING
 
     def _look(self) -> None:
         self._hearing = None
