@@ -25,8 +25,9 @@ COUNT = 2
 
 @pytest.fixture
 def crew(house: House) -> House:
-    """Give a house with two workers."""
+    """Give a house with two workers, and a policy that does not wait for streams to end."""
     house.config["workers"] = COUNT
+    house.config["policy"]["name"] = "fifo"
     house.start()
     wait_until(lambda: len(house.told("worker_began")) == COUNT)
     return house
