@@ -27,9 +27,7 @@ from twisted.internet._signals import (
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.base import ReactorBase
 from twisted.internet.error import UnsupportedAddressFamily
-from twisted.internet.interfaces import IReactorDaemonize
 from twisted.internet.main import installReactor
-from zope.interface import implementer
 
 from llmux.engine.connections import Client, Server, UnixClient, UnixServer
 from llmux.engine.transport import NativeTransport
@@ -37,10 +35,12 @@ from llmux.engine.transport import NativeTransport
 _TICK = 0.001  # seconds: what uvloop's timers count
 
 
-@implementer(IReactorDaemonize)
 class UvloopReactor(AsyncioSelectorReactor):
     """
     Twisted's asyncio reactor on uvloop, with uvloop's transports.
+
+    It may be made before a process becomes a daemon: what the kernel watches for it is shared with
+    the process that was forked from, which does not use it any more, and ends.
 
     :ivar loop: uvloop's event loop.
     :cvar unix_server: the transport of accepted UNIX connections, for listening ports of others.
@@ -161,19 +161,6 @@ class UvloopReactor(AsyncioSelectorReactor):
                 _ChildEnds(self._addInternalReader, self._removeInternalReader),
             )
         )
-
-    # Daemons
-
-    def beforeDaemonize(self) -> None:
-        """See :meth:`IReactorDaemonize.beforeDaemonize`."""
-
-    def afterDaemonize(self) -> None:
-        """
-        See :meth:`IReactorDaemonize.afterDaemonize`.
-
-        The process that was forked shares what the kernel watches for it with the one that it was
-        forked from, which does not use it any more, and ends.
-        """
 
 
 class _ChildEnds(_ChildSignalHandling):
