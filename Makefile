@@ -20,7 +20,7 @@ unit: $(VENV)/developing
 	$(BIN)/python -m twisted.trial --temp-directory=_trial_temp_unit -j2 llmux
 
 e2e: $(VENV)/developing
-	PATH="$(BIN):$$PATH" $(BIN)/python -m pytest e2e
+	PATH="$(BIN):$$PATH" $(BIN)/python -m pytest -n 3 --dist worksteal e2e
 
 types: $(VENV)/developing
 	$(BIN)/mypy

@@ -13,8 +13,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,29 @@ WAIT = 30.0  # seconds after which a test gives up
 BIN = Path(sys.executable).parent
 
 
+def _own_ports() -> Iterator[int]:
+    """
+    Go through the ports of this run of tests, again and again.
+
+    Those that the system gives to connections of its own accord begin at 32768 on Linux. A port
+    from among them can be taken by a connection before a server has come to listen on it, and
+    two that run tests side by side could be given the same one.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 12_000 + worker % 8 * 2_500
+    return cycle(range(first, first + 2_500))
+
+
+_PORTS = _own_ports()
+
+
 def free_port() -> int:
-    """Give a port that nobody listens on at this moment."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
+    """Give a port that nobody listens on at this moment, and no other test is given."""
+    for port in _PORTS:
+        with socket.socket() as taken, suppress(OSError):
+            taken.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("a cycle has no end")
 
 
 def scratch_environment(directory: Path) -> dict[str, str]:
@@ -161,11 +179,16 @@ class Program:
         return self.log.read_text()
 
     def events(self) -> list[dict[str, Any]]:
-        """Give the log's events; it has to log JSON."""
-        return [json.loads(line) for line in self.printed().splitlines()]
+        """
+        Give the log's events, but for a line that is not whole yet; it has to log JSON.
+
+        A client may have its answer before the log has its end: :meth:`event` waits.
+        """
+        lines = self.printed().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def event(self, **fields: Any) -> dict[str, Any]:
-        """Wait for the event that has some fields: a client may have its answer before."""
+        """Wait for the event that has some fields, and give it."""
         found: list[dict[str, Any]] = []
 
         def is_there() -> bool:

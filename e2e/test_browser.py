@@ -77,7 +77,7 @@ def test_error(browser: Browser, site: Site, serve: Callable[..., Program]) -> N
     assert (shown["end"], shown["status"]) == ("refused", 404)
     assert shown["error"] == {"message": "Model not found: nope", "type": "llmux_error"}
     assert shown["requestId"]
-    assert asked(program) == [("OPTIONS", 204), ("POST", 404)]
+    wait_until(lambda: asked(program) == [("OPTIONS", 204), ("POST", 404)])
 
 
 def test_stream_that_waits(
@@ -104,4 +104,5 @@ def test_page_that_may_not(
     shown = show(browser, site.page(program.url, FIRST))
     assert shown["end"] == "TypeError: Failed to fetch"
     assert (shown["status"], shown["requestId"], shown["reads"]) == (0, None, 0)
+    wait_until(lambda: asked(program))
     assert [method for method, _ in asked(program)] == ["OPTIONS"]

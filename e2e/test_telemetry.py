@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from e2e.program import Program, answering, free_port, start
+from e2e.program import Program, answering, free_port, start, wait_until
 
 FAMILIES = {
     "llmux_switch_total": "counter",
@@ -93,6 +93,5 @@ def test_text_is_for_people(
     config.write_text(f"port: {port}\nmodels: {{a: {{port: 1, wake: 'true', sleep: 'true'}}}}\n")
     program = start(programs, config, port, environment)
     program.post("/v1/x", {"model": "a"})
-    printed = program.printed()
-    assert "info  switching from idle to a\n" in printed
-    assert "info  POST /v1/x for a: 502" in printed
+    wait_until(lambda: "info  POST /v1/x for a: 502" in program.printed())
+    assert "info  switching from idle to a\n" in program.printed()

@@ -211,9 +211,8 @@ class House:
         ]
 
     def events(self) -> list[dict[str, Any]]:
-        """Give all events of its log, but for a line that is not whole yet."""
-        lines = self.program.printed().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        """Give all events of its log."""
+        return self.program.events()
 
     def hows(self, model: str) -> list[str]:
         """Say how the requests for a model have ended, by the access log."""

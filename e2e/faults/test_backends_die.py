@@ -24,7 +24,7 @@ def test_killed_idle(size: int, house: House) -> None:
     assert house.calls() == AGAIN
     assert "alive a backend_down" in house.calls("alive")
     assert house.told("model_down", model="a")
-    assert house.hows("a") == ["complete", "complete"]
+    wait_until(lambda: house.hows("a") == ["complete", "complete"])
     house.serves("b", "a")
 
 

@@ -146,7 +146,7 @@ def test_switches_under_load(crew: House) -> None:
     wait_until(lambda: crew.program.metric('llmux_requests_total{model="a",status="200"}') == 60)
     assert crew.program.metric('llmux_requests_total{model="b",status="200"}') == 60
     wait_until(lambda: crew.look("a")["leases"] == crew.look("b")["leases"] == 0)
-    assert len(crew.told("request_ended")) == 120
+    wait_until(lambda: len(crew.told("request_ended")) == 120)
 
 
 def test_drain(crew: House) -> None:
