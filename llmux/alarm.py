@@ -31,14 +31,14 @@ class Alarm:
         """Know of no time any more; what it was set to stays until :meth:`set`."""
         self._due_at = None
 
-    def note(self, *times: float | None) -> None:
+    def note(self, time: float | None) -> None:
         """
         Take in that something is due.
 
-        :param times: when, in the clock's seconds; ``None`` is never.
+        :param time: when, in the clock's seconds; ``None`` is never.
         """
-        known = [time for time in (*times, self._due_at) if time is not None]
-        self._due_at = min(known, default=None)
+        if time is not None:
+            self._due_at = time if self._due_at is None else min(time, self._due_at)
 
     def set(self) -> None:
         """Ring at the first of the times that were noted, and at no other."""

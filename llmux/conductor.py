@@ -240,7 +240,8 @@ class Conductor:
             self._keep_open(switch, decision.admit and not drained)
         switch.cut(now)
         if not switch.drained(now):
-            self._alarm.note(ask_at, switch.due_at(now))
+            self._alarm.note(ask_at)
+            self._alarm.note(switch.due_at(now))
         elif all(self._is_left_alone(model) for model in switch.leaving):
             self._commit(switch)  # else when what runs on them has ended
 

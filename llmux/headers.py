@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from twisted.web.http_headers import Headers
 
+from llmux.engine.names import Raw, canonical, collect, headers_of
+
 HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -22,8 +24,9 @@ HOP_BY_HOP = frozenset(
 """Headers that speak of one connection and end with it (RFC 9110, 7.6.1; RFC 9112)."""
 
 _NONE: frozenset[bytes] = frozenset()
-_LENGTH = b"content-length"
-_NOT_FOR_BACKENDS = HOP_BY_HOP | {b"host", _LENGTH, b"expect"}
+_LENGTH = b"Content-Length"
+_HOP_BY_HOP = frozenset(map(canonical, HOP_BY_HOP))
+_NOT_FOR_BACKENDS = _HOP_BY_HOP | {b"Host", _LENGTH, b"Expect"}
 
 
 def for_backend(received: Headers, host: bytes) -> Headers:
@@ -37,40 +40,54 @@ def for_backend(received: Headers, host: bytes) -> Headers:
     :param received: what the client sent.
     :param host: the backend's ``host:port``.
     """
-    named = tokens(received, b"connection")
+    named = tokens(received, b"Connection")
     raw = {
         name: list(values)
         for name, values in received.getAllRawHeaders()
-        if (lower := name.lower()) not in _NOT_FOR_BACKENDS and lower not in named
+        if name not in _NOT_FOR_BACKENDS and (not named or name.lower() not in named)
     }
     raw[b"Host"] = [host]
-    chosen = Headers()
-    chosen._rawHeaders = raw  # names and values that have been checked, and need not be once more
-    return chosen
+    return headers_of(raw)
 
 
 def for_client(received: Iterable[tuple[bytes, bytes]], length: int | None) -> Headers:
     """
     Choose the headers of an answer that a client gets.
 
-    :param received: what the backend sent, each as often as it came.
+    :param received: what the backend sent, each as often as it came, and in one line.
     :param length: the body's length in bytes, if the backend announced one and there is a body, so
         that the client sees where an answer was cut.
     """
-    fields = [(name.lower(), value) for name, value in received]
-    dropped = set() if length is None else {_LENGTH}
-    for name, value in fields:
-        if name == b"connection":
-            dropped.update(_words(value))
-        elif name == b"transfer-encoding":
-            dropped.add(_LENGTH)  # it overrules the length: RFC 9112, 6.3
-    chosen = Headers()
-    for name, value in fields:
-        if name not in HOP_BY_HOP and name not in dropped:
-            chosen.addRawHeader(name, value)
+    raw: Raw = {}
+    for name, value in received:
+        collect(raw, name, value)
+    dropped = _HOP_BY_HOP.intersection(raw)
+    if b"Connection" in raw:
+        named = {word for line in raw[b"Connection"] for word in _words(line)}
+        dropped |= {name for name in raw if name.lower() in named}
     if length is not None:
-        chosen.addRawHeader(_LENGTH, b"%d" % length)
-    return chosen
+        dropped -= {_LENGTH}
+        raw[_LENGTH] = [b"%d" % length]
+    elif b"Transfer-Encoding" in raw:
+        raw.pop(_LENGTH, None)  # which it overrules: RFC 9112, 6.3
+    for name in dropped:
+        raw.pop(name, None)
+    return headers_of(raw)
+
+
+def put(headers: Headers, name: bytes, value: bytes) -> None:
+    """
+    Set a header of our own, instead of those of its name.
+
+    :param name: as Twisted writes it.
+    :param value: in one line.
+    """
+    headers._rawHeaders[name] = [value]
+
+
+def add(headers: Headers, name: bytes, value: bytes) -> None:
+    """Add a header of our own to those of its name; see :func:`put`."""
+    headers._rawHeaders.setdefault(name, []).append(value)
 
 
 def tokens(headers: Headers, name: bytes) -> frozenset[bytes]:

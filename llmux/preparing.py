@@ -58,6 +58,8 @@ class Preparing:
             if self._current.moving:
                 self.leave_alone(self._current)
             return
+        if not switches and named is None:  # as is so mostly, behind each answer
+            return
         busy = {
             model
             for switch in switches

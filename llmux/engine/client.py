@@ -104,8 +104,9 @@ class ClientConnection(Protocol):
         self._heard = False
         answered: Deferred[IClientResponse] = Deferred(self._cancel)
         self._answered = answered
-        if request.body is None:
-            self.transport.write(request.head())
+        whole = request.take_whole()
+        if whole is not None:
+            self.transport.write(whole)
         else:
             self._upload = Upload(self.transport, request, self._uploaded)
             self._upload.begin()

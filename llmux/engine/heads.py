@@ -14,13 +14,14 @@ import attrs
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from twisted.web.http_headers import Headers
 
+from llmux.engine.names import Raw, collect, headers_of
+
 END = b"\r\n\r\n"
 """What every head ends with."""
 
 _LINE_END = b"\r\n"
 _USUAL = bytes({*range(0x20, 0x100), ord("\t")} - {0x7F})
 _VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
-_MOST_NAMES = 4096  # that are remembered: a client could make up any number
 
 
 @attrs.frozen
@@ -62,48 +63,19 @@ def read_whole(head: bytes) -> WholeHead | None:
         return None
     if found.count != lines - 2:  # the first line, and the empty one
         return None
-    return WholeHead(line, found.headers(), found.count, len(head))
+    return WholeHead(line, headers_of(found.raw), found.count, len(head))
 
 
 class _Found:
     """What llhttp finds."""
 
-    __slots__ = ("_raw", "count")
+    __slots__ = ("count", "raw")
 
     def __init__(self) -> None:
-        self._raw: dict[bytes, list[bytes]] = {}
+        self.raw: Raw = {}
         self.count = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header."""
         self.count += 1
-        canonical = _names.get(name) or _canonical(name)
-        value = value.strip(b" \t")
-        values = self._raw.get(canonical)
-        if values is None:
-            self._raw[canonical] = [value]
-        else:
-            values.append(value)
-
-    def headers(self) -> Headers:
-        """Give all of them."""
-        headers = Headers()
-        # There is no public way that does not take them apart and put them together once more.
-        headers._rawHeaders = self._raw
-        return headers
-
-
-_names: dict[bytes, bytes] = {}
-
-
-def _canonical(name: bytes) -> bytes:
-    """
-    Write a header's name as Twisted does.
-
-    :raises InvalidHeaderName: if it is none; llhttp lets none of these through.
-    """
-    headers = Headers({name: []})
-    ((canonical, _),) = headers.getAllRawHeaders()
-    if len(_names) < _MOST_NAMES:
-        _names[name] = canonical
-    return canonical
+        collect(self.raw, name, value.strip(b" \t"))

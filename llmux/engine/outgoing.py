@@ -20,6 +20,17 @@ _ANTICIPATE_A_BODY = (b"POST", b"PUT", b"PATCH")
 _SMALL = 64 * 1024  # bytes that are rather copied than written apart
 
 
+class IWholeBody(IBodyProducer):
+    """The body of a request that may be small, and here already."""
+
+    def take_whole() -> bytes | None:
+        """
+        Give all of it, which is :attr:`length` bytes; nobody else gets it then.
+
+        :returns: ``None`` if it is to be had by :meth:`startProducing` alone.
+        """
+
+
 class WrongLength(Exception):
     """A body has not as many bytes as it said."""
 
@@ -51,6 +62,18 @@ class ClientRequest:
             raise ValueError(f"Invalid URI {self.target!r}")
         if len(self.headers.getRawHeaders(b"Host", ())) != 1:
             raise ValueError("Exactly one Host header required")
+
+    def take_whole(self) -> bytes | None:
+        """
+        Write all of it, if it is here.
+
+        :returns: ``None`` if its body has to be produced; see :class:`Upload`.
+        """
+        if self.body is None:
+            return self.head()
+        take = getattr(self.body, "take_whole", None)  # an interface's answer would take longer
+        body: bytes | None = None if take is None else take()
+        return None if body is None else self.head() + body
 
     def head(self) -> bytes:
         """Write its head (RFC 9112, 2.1), for a body as it is."""

@@ -152,7 +152,8 @@ class ClientResponse:
             return None
         self.wanted = True
         body, rest = self._kept[: self._left], self._kept[self._left :]
-        self._end(rest)
+        if self._reason is None:
+            self._let_go(rest)
         return body
 
     def hold(self) -> None:
@@ -207,12 +208,16 @@ class ClientResponse:
 
     def _end(self, rest: bytes) -> None:
         if self._reason is None:
-            transport = self._transport
-            if transport.paused:
-                transport.resumeProducing()
-            transport.transport = None
-            self._ended(rest)
+            self._let_go(rest)
             self._finish(Failure(ResponseDone("all of it has come")))
+
+    def _let_go(self, rest: bytes) -> None:
+        """Give the connection back: all of the body has come."""
+        transport = self._transport
+        if transport.paused:
+            transport.resumeProducing()
+        transport.transport = None
+        self._ended(rest)
 
     def _break(self, wrong: str) -> None:
         if self._reason is None:

@@ -47,7 +47,7 @@ class ResponseHead:
         if not self._complete:
             raise BadResponse(wrong or "its head ends too early")
         version = parser.get_http_version()
-        self.version = _VERSIONS.get(version, (b"HTTP", int(version[0]), int(version[2])))
+        self.version = _VERSIONS.get(version) or (b"HTTP", int(version[0]), int(version[2]))
         self.code = parser.get_status_code()
         self.chunked = False
         self.length: int | None = None

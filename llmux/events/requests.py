@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from time import time
+
+from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from txaio.tx import get_global_log_level, make_logger
 
 _QUIET = frozenset({"none", "critical", "error", "warn"})  # levels above info
+_ENDED = (
+    "{method} {path} for {model}: {status}, {how} after {duration_secs} s"
+    " ({queue_secs} s waiting, {bytes_in} bytes in, {bytes_out} out, {request_id})"
+)
 _LONGEST = 200  # characters of a client's own words that a line repeats
 
 
 class RequestEvents:
-    """Events about requests."""
+    """
+    Events about requests.
+
+    :ivar publish: takes what is written without a logger.
+    """
 
     log = make_logger()
+    publish: ILogObserver = globalLogPublisher
 
     def request_timeout(self, model: str, timeout: float) -> None:
         """Log that a request has waited as long as it may."""
@@ -60,7 +72,9 @@ class RequestEvents:
         seconds: float,
     ) -> None:
         """
-        Log that a request has ended.
+        Log that a request has ended, at the level of ``info``: see :attr:`tells_of_requests`.
+
+        There is one for each request, so what a logger would find out each time is written here.
 
         :param model: the name that the client gave.
         :param status: what the client got; 499 if it left before it got anything.  Where a sign of
@@ -73,21 +87,25 @@ class RequestEvents:
         :param first_byte: from its arrival to the answer's head, in seconds, if there was one.
         :param seconds: from its arrival to its end.
         """
-        self.log.info(
-            "{method} {path} for {model}: {status}, {how} after {duration_secs} s"
-            " ({queue_secs} s waiting, {bytes_in} bytes in, {bytes_out} out, {request_id})",
-            event="request_ended",
-            request_id=request_id,
-            model=_shown(model),
-            method=method,
-            path=_shown(path),
-            status=status,
-            how=how,
-            bytes_in=bytes_in,
-            bytes_out=bytes_out,
-            queue_secs=round(waited, 3),
-            first_byte_secs=None if first_byte is None else round(first_byte, 3),
-            duration_secs=round(seconds, 3),
+        self.publish(
+            {
+                "log_level": LogLevel.info,
+                "log_namespace": __name__,
+                "log_time": time(),
+                "log_format": _ENDED,
+                "event": "request_ended",
+                "request_id": request_id,
+                "model": _shown(model),
+                "method": method,
+                "path": _shown(path),
+                "status": status,
+                "how": how,
+                "bytes_in": bytes_in,
+                "bytes_out": bytes_out,
+                "queue_secs": round(waited, 3),
+                "first_byte_secs": None if first_byte is None else round(first_byte, 3),
+                "duration_secs": round(seconds, 3),
+            }
         )
 
     def own_path_asked(

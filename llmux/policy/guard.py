@@ -70,12 +70,18 @@ class GuardedPolicy:
     def arrived(self, model: str, now: float) -> None:
         """See :meth:`ISwitchPolicy.arrived`."""
         self._now = now
-        self._tell(lambda: self._policy.arrived(model, now))
+        try:  # for every request, so nothing is made for it
+            self._policy.arrived(model, now)
+        except _ANY_FAILURE:
+            self._failed_to_observe()
 
     def completed(self, model: str, now: float, seconds: float) -> None:
         """See :meth:`ISwitchPolicy.completed`."""
         self._now = now
-        self._tell(lambda: self._policy.completed(model, now, seconds))
+        try:
+            self._policy.completed(model, now, seconds)
+        except _ANY_FAILURE:
+            self._failed_to_observe()
 
     def left(self, model: str, now: float) -> None:
         """See :meth:`ISwitchPolicy.left`."""
@@ -106,7 +112,10 @@ class GuardedPolicy:
         try:
             observation()
         except _ANY_FAILURE:
-            self._failed("failed to observe")
+            self._failed_to_observe()
+
+    def _failed_to_observe(self) -> None:
+        self._failed("failed to observe")
 
     def _failed(self, what: str) -> None:
         self.failures += 1

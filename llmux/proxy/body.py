@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 from typing import BinaryIO
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IPushProducer
-from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
+from llmux.engine.outgoing import IWholeBody
 from llmux.envelope import Patch
 from llmux.server.request import RelayRequest
 
 _CHUNK = 64 * 1024  # bytes read at once
 
 
-@implementer(IBodyProducer, IPushProducer)
+@implementer(IWholeBody, IPushProducer)
 class SpooledBody:
     """
     A body that has been received, read no faster than the backend takes it.
@@ -33,6 +34,7 @@ class SpooledBody:
         self.length = length + (0 if patch is None else patch.growth)
         self._patch = patch
         self._position = 0
+        self._left = self.length
         self.complete = False
         self._file = file
         self.progressed: Callable[[], object] = lambda: None
@@ -54,6 +56,14 @@ class SpooledBody:
         self.resumeProducing()
         return self._produced
 
+    def take_whole(self) -> bytes | None:
+        """See :meth:`IWholeBody.take_whole`."""
+        if self.length > _CHUNK or not isinstance(self._file, BytesIO):
+            return None
+        whole, patch = self._file.read(), self._patch
+        self._hand_over()
+        return whole if patch is None else patch.apply(whole)
+
     def pauseProducing(self) -> None:
         """See :meth:`IPushProducer.pauseProducing`."""
         self._paused = True
@@ -64,13 +74,18 @@ class SpooledBody:
         while self._consumer is not None and not self._paused:
             self.progressed()
             chunk = self._read()
-            if not chunk:
-                self._consumer = None
-                self.complete = True
-                self._file.close()  # a stream of an hour need not hold it
+            self._left -= len(chunk)
+            if chunk:
+                self._consumer.write(chunk)
+            if self._consumer is not None and (not chunk or not self._left):
+                self._hand_over()
                 self._produced.callback(None)
-                return
-            self._consumer.write(chunk)
+
+    def _hand_over(self) -> None:
+        """Be done: all of it has been handed on."""
+        self._consumer = None
+        self.complete = True
+        self._file.close()  # a stream of an hour need not hold it
 
     def _read(self) -> bytes:
         """Read the next piece."""

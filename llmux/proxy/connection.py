@@ -291,4 +291,5 @@ def _refuse_line(line: bytes) -> None:
 
 def _fields(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
     parts = [line.partition(b":") for line in lines]
-    return [(name.strip(), value.strip()) for name, colon, value in parts if colon]
+    found = [(name.strip(), value.strip()) for name, colon, value in parts if colon]
+    return [(name, b" ".join(value.splitlines())) for name, value in found]

@@ -138,9 +138,11 @@ class Relay:
             expired = True
             answered.cancel()
 
-        watchdog = Watchdog(self.clock, limit, expire)
-        if self._body is not None:
-            self._body.progressed = watchdog.feed
+        watchdog = None
+        if limit is not None:
+            watchdog = Watchdog(self.clock, limit, expire)
+            if self._body is not None:
+                self._body.progressed = watchdog.feed
         self.lease.on_revoked(lambda why: answered.cancel())
         try:
             return await answered
@@ -150,7 +152,8 @@ class Relay:
             self.check_lease(error)
             raise backend_error(error, self.settings.connect_timeout_secs) from error
         finally:
-            watchdog.stop()
+            if watchdog is not None:
+                watchdog.stop()
 
     def check_lease(self, error: Exception | None = None) -> None:
         """

@@ -74,6 +74,7 @@ def record() -> tuple[Events, list[LogEvent]]:
     seen: list[LogEvent] = []
     events = Events()
     events.log = make_logger(level="debug", observer=seen.append)
+    events.publish = seen.append  # type: ignore[assignment]  # all that it needs
     return events, seen
 
 

@@ -21,8 +21,8 @@ LONGEST = 350  # lines of a module
 LAYERS = (
     # words and rules: no I/O, no time
     (
-        "_version", "amounts", "backoff", "bounding covering", "clock", "costs", "demand", "errors",
-        "garbage", "headers", "lease urgency", "states", "tokens",
+        "_version", "amounts", "backoff", "bounding covering", "clock", "costs", "demand",
+        "engine.names headers", "errors", "garbage", "lease urgency", "states", "tokens",
     ),
     # what each can be had alone
     (

@@ -42,11 +42,14 @@ def find(body: bytes, at: list[int], kind: bytes | None = None) -> ModelValue:
 
 
 def sent(body: bytes, patch: Patch) -> bytes:
-    """Give what a backend gets of a body that is in a file."""
+    """Give what a backend gets of a body, produced and taken whole alike."""
     spooled, consumer = SpooledBody(BytesIO(body), len(body), patch), Consumer()
+    whole = SpooledBody(BytesIO(body), len(body), patch)
     done: Deferred[None] = spooled.startProducing(consumer)  # type: ignore[arg-type]  # all it needs
     assert done.called
     assert len(consumer.taken) == spooled.length, "the length that is told to the backend"
+    assert whole.take_whole() == consumer.taken
+    assert whole.complete
     return consumer.taken
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from http import HTTPStatus  # twisted.web does not know all of them
-from os import urandom
+from random import getrandbits
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -14,6 +14,7 @@ from twisted.web.server import Request
 
 from llmux.errors import BackendError, RequestError
 from llmux.events import Events
+from llmux.headers import put
 from llmux.server.request import CLIENT_LEFT, RelayRequest
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -75,12 +76,12 @@ def send(request: RelayRequest, body: bytes | None) -> None:
 
 def identify(request: RelayRequest) -> None:
     """Give a request the name that its client calls it by, if that can be shown, or a new one."""
-    given = request.requestHeaders.getRawHeaders(b"x-request-id", [])
-    if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
+    given = request.requestHeaders.getRawHeaders(b"X-Request-Id")
+    if given is not None and len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
         request.request_id = given[0]
     else:
-        request.request_id = urandom(16).hex().encode("ascii")
-    request.responseHeaders.setRawHeaders(b"X-Request-Id", [request.request_id])
+        request.request_id = b"%032x" % getrandbits(128)  # told apart, and no secret
+    put(request.responseHeaders, b"X-Request-Id", request.request_id)
 
 
 def log_own_answer(request: RelayRequest, events: Events, clock: IReactorTime) -> None:

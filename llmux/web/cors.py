@@ -29,10 +29,10 @@ class Cors:
 
     def is_preflight(self, method: bytes, received: Headers) -> bool:
         """Tell whether a browser asks what it may do, and it is ours to answer."""
-        asked = received.hasHeader(b"origin") and received.hasHeader(
-            b"access-control-request-method"
-        )
-        return bool(self.origins) and method == b"OPTIONS" and asked
+        if not self.origins or method != b"OPTIONS":
+            return False
+        asked = received.hasHeader(b"access-control-request-method")
+        return asked and received.hasHeader(b"origin")
 
     def allow(self, received: Headers, headers: Headers) -> None:
         """

@@ -27,7 +27,7 @@ from llmux.errors import (
     RequestError,
     UnknownModel,
 )
-from llmux.headers import for_backend
+from llmux.headers import add, for_backend, put
 from llmux.lease import Lease, Outcome, Revocation
 from llmux.proxy import RelayClient
 from llmux.proxy.answer import Answer, begin_answer
@@ -243,7 +243,7 @@ class Exchange:
         request = self._request
         received = request.requestHeaders
         headers = for_backend(received, client.host)
-        headers.setRawHeaders(b"X-Request-Id", [request.request_id])
+        put(headers, b"X-Request-Id", request.request_id)
         if request.startedWriting:  # what comes goes into a stream of plain text
             headers.setRawHeaders(b"Accept-Encoding", [b"identity"])
         if self._house.config.forwarded:
@@ -260,9 +260,9 @@ class Exchange:
     def _dress(self, headers: Headers) -> None:
         """Add to an answer's headers what the client is to learn from us."""
         request = self._request
-        headers.setRawHeaders(b"X-Request-Id", [request.request_id])
-        timing = f"queue;dur={self._waited * 1e3:.1f}, switch;dur={self._switching * 1e3:.1f}"
-        headers.addRawHeader(b"Server-Timing", timing.encode("ascii"))
+        put(headers, b"X-Request-Id", request.request_id)
+        timing = b"queue;dur=%.1f, switch;dur=%.1f" % (self._waited * 1e3, self._switching * 1e3)
+        add(headers, b"Server-Timing", timing)
         self._house.cors.allow(request.requestHeaders, headers)
 
     def _stream_headers(self) -> Headers:

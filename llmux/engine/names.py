@@ -1,0 +1,54 @@
+"""Names of headers as Twisted writes them, and headers made without looking at each once more."""
+
+from __future__ import annotations
+
+from twisted.web.http_headers import Headers
+
+_MOST = 4096  # that are remembered: a peer could make up any number
+_known: dict[bytes, bytes] = {}
+
+Raw = dict[bytes, list[bytes]]
+"""Values by canonical name, each as often as it came."""
+
+
+def canonical(name: bytes) -> bytes:
+    """
+    Write a header's name as Twisted does.
+
+    :raises InvalidHeaderName: if it is none.
+    """
+    return _known.get(name) or _find(name)
+
+
+def collect(raw: Raw, name: bytes, value: bytes) -> None:
+    """
+    Add a header to those that there are.
+
+    :param name: as it came.
+    :param value: without white space around it, and in one line.
+    """
+    name = _known.get(name) or _find(name)
+    values = raw.get(name)
+    if values is None:
+        raw[name] = [value]
+    else:
+        values.append(value)
+
+
+def headers_of(raw: Raw) -> Headers:
+    """
+    Give headers as Twisted has them.
+
+    There is no public way that does not take names and values apart and put them together again,
+    which is dear where each request has dozens of them.
+    """
+    headers = Headers()
+    headers._rawHeaders = raw
+    return headers
+
+
+def _find(name: bytes) -> bytes:
+    ((found, _),) = Headers({name: []}).getAllRawHeaders()
+    if len(_known) < _MOST:
+        _known[name] = found
+    return found
