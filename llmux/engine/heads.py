@@ -14,7 +14,7 @@ import attrs
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from twisted.web.http_headers import Headers
 
-from llmux.engine.names import Raw, collect, headers_of
+from llmux.engine.names import Raw, canonical, headers_of
 
 END = b"\r\n\r\n"
 """What every head ends with."""
@@ -78,4 +78,10 @@ class _Found:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header."""
         self.count += 1
-        collect(self.raw, name, value.strip(b" \t"))
+        name = canonical(name)
+        value = value.strip(b" \t")
+        values = self.raw.get(name)
+        if values is None:  # as for nearly all
+            self.raw[name] = [value]
+        else:
+            values.append(value)
