@@ -75,21 +75,6 @@ def for_client(received: Iterable[tuple[bytes, bytes]], length: int | None) -> H
     return headers_of(raw)
 
 
-def put(headers: Headers, name: bytes, value: bytes) -> None:
-    """
-    Set a header of our own, instead of those of its name.
-
-    :param name: as Twisted writes it.
-    :param value: in one line.
-    """
-    headers._rawHeaders[name] = [value]
-
-
-def add(headers: Headers, name: bytes, value: bytes) -> None:
-    """Add a header of our own to those of its name; see :func:`put`."""
-    headers._rawHeaders.setdefault(name, []).append(value)
-
-
 def tokens(headers: Headers, name: bytes) -> frozenset[bytes]:
     """Give the words of a header that is a list (RFC 9110, 5.6.1), in lower case."""
     lines = headers.getRawHeaders(name)

@@ -47,6 +47,21 @@ def headers_of(raw: Raw) -> Headers:
     return headers
 
 
+def put(headers: Headers, name: bytes, value: bytes) -> None:
+    """
+    Set a header of our own, instead of those of its name.
+
+    :param name: as Twisted writes it.
+    :param value: in one line.
+    """
+    headers._rawHeaders[name] = [value]
+
+
+def add(headers: Headers, name: bytes, value: bytes) -> None:
+    """Add a header of our own to those of its name; see :func:`put`."""
+    headers._rawHeaders.setdefault(name, []).append(value)
+
+
 def _find(name: bytes) -> bytes:
     ((found, _),) = Headers({name: []}).getAllRawHeaders()
     if len(_known) < _MOST:

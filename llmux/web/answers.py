@@ -12,9 +12,9 @@ from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
 from twisted.web.server import Request
 
+from llmux.engine.names import put
 from llmux.errors import BackendError, RequestError
 from llmux.events import Events
-from llmux.headers import put
 from llmux.server.request import CLIENT_LEFT, RelayRequest
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")

@@ -15,6 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.http_headers import Headers
 from txaio.tx import make_logger
 
+from llmux.engine.names import add, put
 from llmux.envelope import Envelope, ModelValue, Patch
 from llmux.errors import (
     BackendError,
@@ -27,7 +28,7 @@ from llmux.errors import (
     RequestError,
     UnknownModel,
 )
-from llmux.headers import add, for_backend, put
+from llmux.headers import for_backend
 from llmux.lease import Lease, Outcome, Revocation
 from llmux.proxy import RelayClient
 from llmux.proxy.answer import Answer, begin_answer
