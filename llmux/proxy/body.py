@@ -30,6 +30,8 @@ class SpooledBody:
     :ivar complete: whether all of it has been handed on.
     """
 
+    _produced: Deferred[None]  # there once it is produced
+
     def __init__(self, file: BinaryIO, length: int, patch: Patch | None = None) -> None:
         self.length = length + (0 if patch is None else patch.growth)
         self._patch = patch
@@ -40,7 +42,6 @@ class SpooledBody:
         self.progressed: Callable[[], object] = lambda: None
         self._consumer: IConsumer | None = None
         self._paused = False
-        self._produced: Deferred[None] = Deferred()
 
     @classmethod
     def of(cls, request: RelayRequest, patch: Patch | None = None) -> SpooledBody | None:
@@ -53,8 +54,9 @@ class SpooledBody:
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         """See :meth:`IBodyProducer.startProducing`."""
         self._consumer = consumer
+        produced = self._produced = Deferred()
         self.resumeProducing()
-        return self._produced
+        return produced
 
     def take_whole(self) -> bytes | None:
         """See :meth:`IWholeBody.take_whole`."""
