@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from twisted.web.http_headers import Headers
 
-from llmux.engine.names import Raw, canonical, collect, headers_of
+from llmux.engine.names import canonical, headers_of
 
 HOP_BY_HOP = frozenset(
     {
@@ -50,28 +48,24 @@ def for_backend(received: Headers, host: bytes) -> Headers:
     return headers_of(raw)
 
 
-def for_client(received: Iterable[tuple[bytes, bytes]], length: int | None) -> Headers:
+def for_client(received: Headers, length: int | None) -> Headers:
     """
     Choose the headers of an answer that a client gets.
 
-    :param received: what the backend sent, each as often as it came, and in one line.
+    :param received: what the backend sent.
     :param length: the body's length in bytes, if the backend announced one and there is a body, so
         that the client sees where an answer was cut.
     """
-    raw: Raw = {}
-    for name, value in received:
-        collect(raw, name, value)
-    dropped = _HOP_BY_HOP.intersection(raw)
-    if b"Connection" in raw:
-        named = {word for line in raw[b"Connection"] for word in _words(line)}
-        dropped |= {name for name in raw if name.lower() in named}
+    named = tokens(received, b"Connection")
+    raw = {
+        name: list(values)
+        for name, values in received.getAllRawHeaders()
+        if name not in _HOP_BY_HOP and (not named or name.lower() not in named)
+    }
     if length is not None:
-        dropped -= {_LENGTH}
         raw[_LENGTH] = [b"%d" % length]
-    elif b"Transfer-Encoding" in raw:
+    elif received.hasHeader(b"Transfer-Encoding"):
         raw.pop(_LENGTH, None)  # which it overrules: RFC 9112, 6.3
-    for name in dropped:
-        raw.pop(name, None)
     return headers_of(raw)
 
 

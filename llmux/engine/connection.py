@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 from zope.interface import Attribute, Interface
 
@@ -18,8 +19,8 @@ from llmux.engine.outgoing import ClientRequest
 class IClientResponse(IResponse):
     """An answer with all that its head says."""
 
-    fields: list[tuple[bytes, bytes]] = Attribute(
-        "All headers, those about its connection and its framing too, each as often as it came."
+    received: Headers = Attribute(
+        "All headers, those about its connection and its framing too, as they came."
     )
     was_reset: bool = Attribute(
         "Whether its connection has ended in another way than by being closed."
@@ -103,11 +104,11 @@ class Switched:
 
     :param connection: on which it came; it is paused.
     :param reason: its reason phrase.
-    :param fields: its headers, each as often as it came.
+    :param headers: all of them.
     :param early: what has come behind it.
     """
 
     connection: IClientConnection
     reason: bytes
-    fields: list[tuple[bytes, bytes]]
+    headers: Headers
     early: bytes

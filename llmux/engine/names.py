@@ -20,21 +20,6 @@ def canonical(name: bytes) -> bytes:
     return _known.get(name) or _find(name)
 
 
-def collect(raw: Raw, name: bytes, value: bytes) -> None:
-    """
-    Add a header to those that there are.
-
-    :param name: as it came.
-    :param value: without white space around it, and in one line.
-    """
-    name = _known.get(name) or _find(name)
-    values = raw.get(name)
-    if values is None:
-        raw[name] = [value]
-    else:
-        values.append(value)
-
-
 def headers_of(raw: Raw) -> Headers:
     """
     Give headers as Twisted has them.

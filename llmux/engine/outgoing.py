@@ -77,20 +77,20 @@ class ClientRequest:
 
     def head(self) -> bytes:
         """Write its head (RFC 9112, 2.1), for a body as it is."""
-        lines = [b"%s %s HTTP/1.1\r\n" % (self.method, self.target)]
+        lines = [b"%s %s HTTP/1.1" % (self.method, self.target)]
         if self.body is None:
             if self.method in _ANTICIPATE_A_BODY:  # RFC 9110, 8.6
-                lines.append(b"Content-Length: 0\r\n")
+                lines.append(b"Content-Length: 0")
         elif self.body.length == UNKNOWN_LENGTH:
-            lines.append(b"Transfer-Encoding: chunked\r\n")
+            lines.append(b"Transfer-Encoding: chunked")
         else:
-            lines.append(b"Content-Length: %d\r\n" % self.body.length)
+            lines.append(b"Content-Length: %d" % self.body.length)
         for name, values in self.headers.getAllRawHeaders():
             if name not in _FRAMING:
                 for value in values:
-                    lines.append(b"%s: %s\r\n" % (name, value))
+                    lines.append(name + b": " + value)
         lines.append(b"\r\n")
-        return b"".join(lines)
+        return b"\r\n".join(lines)
 
 
 @implementer(IConsumer)

@@ -91,7 +91,7 @@ class ClientResponse:
         broken: Callable[[], None],
     ) -> None:
         self.version, self.code, self.phrase = head.version, head.code, head.phrase
-        self.fields = head.fields
+        self.received = head.headers
         self.length = UNKNOWN_LENGTH if head.length is None else head.length
         self.request = request
         self.wanted = False
@@ -111,9 +111,7 @@ class ClientResponse:
         """All its headers; agents that wrap ours take some of them away."""
         headers = self._headers
         if headers is None:
-            headers = self._headers = Headers()
-            for name, value in self.fields:
-                headers.addRawHeader(name, value)
+            headers = self._headers = self.received.copy()
         return headers
 
     def setPreviousResponse(self, response: IResponse) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from twisted.web.http import NO_BODY_CODES
 
+from llmux.engine.names import Raw, canonical, headers_of
+
 _VERSIONS = {version: (b"HTTP", int(version[0]), int(version[2])) for version in ("1.1", "1.0")}
 
 
@@ -22,7 +24,7 @@ class ResponseHead:
     :ivar version: as :attr:`IResponse.version` is.
     :ivar code: its status.
     :ivar phrase: its reason phrase.
-    :ivar fields: its headers, in order.
+    :ivar headers: all of them, in order.
     :ivar chunked: whether its body is.
     :ivar length: bytes of its body; ``None``: what comes of it says where it ends.
     :ivar persistent: whether the connection is surely of use behind it (RFC 9112, 9.3).
@@ -31,7 +33,7 @@ class ResponseHead:
     phrase = b""
 
     def __init__(self, raw: bytes, method: bytes) -> None:
-        self.fields: list[tuple[bytes, bytes]] = []
+        self._raw: Raw = {}
         self._complete = False
         parser = HttpResponseParser(self)
         # Twisted's client takes both: lines that end in LF alone, and a length beside chunks, which
@@ -49,6 +51,7 @@ class ResponseHead:
         version = parser.get_http_version()
         self.version = _VERSIONS.get(version) or (b"HTTP", int(version[0]), int(version[2]))
         self.code = parser.get_status_code()
+        self.headers = headers_of(self._raw)
         self.chunked = False
         self.length: int | None = None
         self._read_framing(method)
@@ -59,22 +62,25 @@ class ResponseHead:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header."""
-        self.fields.append((name, value.strip()))
+        name = canonical(name)
+        value = value.strip()
+        values = self._raw.get(name)
+        if values is None:  # as for nearly all
+            self._raw[name] = [value]
+        else:
+            values.append(value)
 
     def on_headers_complete(self) -> None:
         """Take its end."""
         self._complete = True
 
     def _read_framing(self, method: bytes) -> None:
-        codings, closes = [], self.version[1:] < (1, 1)
-        for name, value in self.fields:
-            name = name.lower()
-            if name == b"content-length":
-                self.length = int(value)  # which the parser has checked
-            elif name == b"transfer-encoding":
-                codings.append(value.lower())
-            elif name == b"connection":
-                closes = closes or b"close" in map(bytes.strip, value.lower().split(b","))
+        raw, closes = self._raw, self.version[1:] < (1, 1)
+        codings = [coding.lower() for coding in raw.get(b"Transfer-Encoding", ())]
+        if b"Content-Length" in raw:
+            self.length = int(raw[b"Content-Length"][-1])  # which the parser has checked
+        for words in raw.get(b"Connection", ()):
+            closes = closes or b"close" in map(bytes.strip, words.lower().split(b","))
         promised = bool(codings) or self.length is not None
         bodiless = method == b"HEAD" or self.code < 200 or self.code in NO_BODY_CODES
         if bodiless:

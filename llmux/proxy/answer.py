@@ -67,7 +67,7 @@ class Answer:
         length = None if response.length is UNKNOWN_LENGTH else response.length
         if self.status in NO_BODY_CODES or relay.request.method == b"HEAD":
             length = None  # where there is no body, the client parser's 0 says nothing
-        self.headers = for_client(self._response.fields, length)
+        self.headers = for_client(self._response.received, length)
 
     async def send(self) -> Ending:
         """

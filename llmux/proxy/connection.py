@@ -57,10 +57,12 @@ class BackendResponse(proxyForInterface(IResponse)):  # type: ignore[misc]  # ma
         self._connection = connection
 
     @property
-    def fields(self) -> list[tuple[bytes, bytes]]:
+    def received(self) -> Headers:
         """See :class:`IClientResponse`."""
-        both = (*self.headers.getAllRawHeaders(), *self._framing.getAllRawHeaders())
-        return [(name, value) for name, values in both for value in values]
+        received: Headers = self.headers.copy()
+        for name, values in self._framing.getAllRawHeaders():
+            received.setRawHeaders(name, values)
+        return received
 
     @property
     def was_reset(self) -> bool:
@@ -223,8 +225,8 @@ class BackendConnection(HTTP11ClientProtocol):
                 continue
             self._upgraded, self._early = None, b""
             transport.pauseProducing()  # until somebody takes what comes
-            fields = _fields(head.split(b"\r\n")[1:])
-            upgraded.callback(Switched(self, found[1] or b"", fields, rest))
+            headers = _headers(head.split(b"\r\n")[1:])
+            upgraded.callback(Switched(self, found[1] or b"", headers, rest))
             return
         undecided = len(self._early) < len(b"HTTP/1.1 1xx")
         if not (undecided and b"HTTP/1.1 1".startswith(self._early[: len(b"HTTP/1.1 1")])):
@@ -289,7 +291,10 @@ def _refuse_line(line: bytes) -> None:
     raise ParseError("a line of the head is too long", line[:_SHOWN])
 
 
-def _fields(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
-    parts = [line.partition(b":") for line in lines]
-    found = [(name.strip(), value.strip()) for name, colon, value in parts if colon]
-    return [(name, b" ".join(value.splitlines())) for name, value in found]
+def _headers(lines: list[bytes]) -> Headers:
+    headers = Headers()
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if colon:
+            headers.addRawHeader(name.strip(), value.strip())
+    return headers

@@ -93,10 +93,10 @@ class Tunnel:
 
     def __init__(self, relay: Relay, switched: Switched) -> None:
         self.reason = switched.reason
-        self.headers = for_client(switched.fields, None)
+        self.headers = for_client(switched.headers, None)
         self.headers.setRawHeaders(b"Connection", [b"Upgrade"])
-        chosen = [value for name, value in switched.fields if name.lower() == b"upgrade"]
-        self.headers.setRawHeaders(b"Upgrade", chosen or [PROTOCOL])
+        chosen = switched.headers.getRawHeaders(b"Upgrade", [PROTOCOL])
+        self.headers.setRawHeaders(b"Upgrade", chosen)
         self._relay = relay
         self._request = relay.request
         self._backend: Any = switched.connection.transport

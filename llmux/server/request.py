@@ -229,6 +229,6 @@ def write_head(version: bytes, code: bytes, reason: bytes, headers: Headers) -> 
     lines = [b"%b %b %b" % (version, code, reason)]
     for name, values in headers.getAllRawHeaders():
         for value in values:
-            lines.append(b"%b: %b" % (name, value))
+            lines.append(name + b": " + value)
     lines.append(b"\r\n")
     return b"\r\n".join(lines)

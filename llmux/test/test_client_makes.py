@@ -121,7 +121,7 @@ def follow(
     answer = got[0]
     if isinstance(answer, Failure):
         return Course(answer.check(ResponseNeverReceived) is None, b"", None, reused)
-    fields = sorted((name.lower(), value) for name, value in answer.fields)
+    fields = sorted((name, *values) for name, values in answer.received.getAllRawHeaders())
     end: object = type(sink.lost)
     if isinstance(sink.lost, PotentialDataLoss):
         end = end, answer.was_reset

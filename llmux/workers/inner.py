@@ -69,7 +69,7 @@ class ParentFace:
         response = await self._client.request(request.method, request.uri, headers, body)
         answer: bytes = await response.content()
         request.setResponseCode(response.code, response.phrase)
-        told: Headers = for_client(response.original.fields, None)
+        told: Headers = for_client(response.original.received, None)
         for name, values in told.getAllRawHeaders():
             request.responseHeaders.setRawHeaders(name, values)
         if request.method != b"HEAD":
