@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,6 @@ from bench.processes import (
     wait_until_listening,
 )
 from bench.proxy import Gate, Proxy
-from bench.sockets import listening_children
 
 CHECKOUT = Path(__file__).parent.parent
 WORKERS = 2
@@ -75,7 +73,7 @@ class Multiplexer:
         ) as llmux:
             wait_until_listening(llmux, port)
             if self.workers:
-                _wait_for_workers(llmux.pid, port)
+                _wait_for_workers(llmux)
             yield Proxy(port, llmux.pid, gate, self.workers)
 
 
@@ -117,15 +115,19 @@ def _config(directory: Path, backend: int, port: int, gate: Gate, workers: bool)
     return config
 
 
-def _wait_for_workers(pid: int, port: int) -> None:
-    """Return when there are workers, and no more have come for a second: it may be one of them."""
+def _wait_for_workers(llmux: Process) -> None:
+    """
+    Return when all workers serve clients.
 
-    def all_there() -> bool:
-        there = listening_children(pid, port)
-        time.sleep(1.0 if there else 0.0)
-        return bool(there) and listening_children(pid, port) == there
+    They have the listening sockets long before, from when they are started; until then the first
+    one would have all clients, and the others' start would count as processor time.
+    """
 
-    wait_until(all_there, "child processes of llmux take connections")
+    def all_serve() -> bool:
+        llmux.check()
+        return llmux.printed().count("serves clients") == WORKERS
+
+    wait_until(all_serve, "all workers of llmux serve clients")
 
 
 def _program(name: str) -> Path:
