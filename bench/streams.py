@@ -6,7 +6,7 @@ import time
 
 from bench.contenders import MAIN, WORKERS
 from bench.figures import MEGABYTE, Bench, Case, Figure, Samples, Scale, Wanted
-from bench.helpers import Load, run_load
+from bench.helpers import Load, Outcome, run_load
 from bench.processes import pss, raise_file_limit, rss
 from bench.proxy import SHORT_STREAM, SMALL_ANSWER, STREAM, Proxy
 from llmux.descriptors import room_for_clients
@@ -20,26 +20,45 @@ def _events_figures(scale: Scale) -> list[Figure]:
     return [
         Figure("event_cpu", f"CPU of a streamed event, {streams}", "us", alone),
         Figure("event_cpu_workers", "CPU of a streamed event, two workers", "us", shared),
+        Figure(
+            "event_cpu_each_workers",
+            f"CPU of a streamed event, two workers, {streams} each",
+            "us",
+            shared,
+        ),
         Figure("event_p50", f"event under way, {streams}, median", "ms"),
         Figure("event_p99", f"event under way, {streams}, 99th percentile", "ms"),
     ]
 
 
 def _measure_events(bench: Bench, contender: str, proxy: Proxy) -> Samples:
-    scale = bench.scale
-    options = {"clients": scale.streams, "seconds": scale.seconds}
-    with Load(bench.directory, proxy, STREAM, **options) as load:
+    streams = bench.scale.streams
+    outcome, cpu = _relay_events(bench, contender, proxy, streams)
+    samples = {f"event_{which}": outcome.milliseconds("lag", which) for which in ("p50", "p99")}
+    if proxy.pid is not None:
+        samples["event_cpu"] = cpu
+    if proxy.workers:  # two of them, in every contender
+        _, samples["event_cpu_each"] = _relay_events(bench, contender, proxy, 2 * streams)
+    return samples
+
+
+def _relay_events(
+    bench: Bench, contender: str, proxy: Proxy, streams: int
+) -> tuple[Outcome, float]:
+    """
+    Have a proxy relay streams.
+
+    :returns: what their clients saw, and microseconds of processor time for an event.
+    """
+    seconds = bench.scale.seconds
+    with Load(bench.directory, proxy, STREAM, clients=streams, seconds=seconds) as load:
         load.wait_for("begun")
         before = proxy.cpu_seconds()
         outcome = load.outcome()
         used = proxy.cpu_seconds() - before
-    expected = scale.streams * scale.seconds * 1000 // proxy.pace
     bench.note_failures(f"streams, {contender}", outcome)
-    bench.note_missing(f"streams, {contender}", outcome, expected)
-    samples = {f"event_{which}": outcome.milliseconds("lag", which) for which in ("p50", "p99")}
-    if proxy.pid is not None:
-        samples["event_cpu"] = used / outcome.count("events") * 1e6
-    return samples
+    bench.note_missing(f"streams, {contender}", outcome, streams * seconds * 1000 // proxy.pace)
+    return outcome, used / max(outcome.count("events"), 1) * 1e6
 
 
 def _begin_figures(scale: Scale) -> list[Figure]:
