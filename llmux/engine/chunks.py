@@ -63,10 +63,15 @@ class ChunkScanner:
 
         :returns: the read itself where that can be handed on as it is; chunk extensions are not, as
             they speak of one connection alone.
-        :raises BadChunks: if it is none.
         """
+        begin = size = 0
+        if not (self._inside or self._held or self._in_trailers):
+            begin, size = _skip_whole(data)
+            if begin == len(data):  # as nearly every read of a stream of events is
+                self.size = size
+                return data
         lines: list[tuple[int, int, bytes]] = []
-        data, end = self._scan(data, [], lines)
+        data, end = self._scan(data, [], lines, begin, size)
         if not lines:
             return data if end == len(data) else data[:end]
         pieces: list[bytes] = []
@@ -83,7 +88,12 @@ class ChunkScanner:
         return b"".join([data[begin:end] for begin, end in spans])
 
     def _scan(
-        self, data: bytes, spans: list[tuple[int, int]], lines: list[tuple[int, int, bytes]]
+        self,
+        data: bytes,
+        spans: list[tuple[int, int]],
+        lines: list[tuple[int, int, bytes]],
+        at: int = 0,
+        size: int = 0,
     ) -> tuple[bytes, int]:
         """
         Go through a read.
@@ -91,6 +101,8 @@ class ChunkScanner:
         :param spans: to which is added where the body's bytes are, and
         :param lines: to which is added where a line with a size is that has to be written anew, and
             how it is written.
+        :param at: where to begin, behind whole chunks, and
+        :param size: how many bytes of the body are in those.
         :returns: the read with what was held back before it, and up to where that can be handed on.
         """
         if self._held:
@@ -99,7 +111,7 @@ class ChunkScanner:
             self.size = 0
             self._read_trailers(data, 0)
             return data, 0
-        at, behind, size = 0, len(data), 0
+        behind = len(data)
         left, inside = self._left, self._inside
         while True:
             if inside:
@@ -161,6 +173,24 @@ class ChunkScanner:
             self._held = data[at:]
         if self._trailers + len(self._held) > _LONGEST_TRAILERS:
             self.wrong = "its trailers are too long"
+
+
+def _skip_whole(data: bytes) -> tuple[int, int]:
+    """
+    Go through the chunks at the beginning of a read that are whole, and written as usual.
+
+    :returns: where they end, and how many bytes of the body are in them.
+    """
+    at = size = 0
+    behind = len(data)
+    while at < behind and (line := _PLAIN.match(data, at)) is not None:
+        chunk = int(line[1], 16)
+        end = line.end() + chunk
+        if not chunk or data[end : end + 2] != _CRLF:
+            break
+        size += chunk
+        at = end + 2
+    return at, size
 
 
 def _may_be_line(data: bytes) -> bool:

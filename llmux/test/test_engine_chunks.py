@@ -109,6 +109,15 @@ class ChunkScannerTests(SynchronousTestCase):
         self.assertEqual(reference(got.payload + b"0\r\n\r\n").rest, b"")
         self.assertNotIn(b";a=b", got.payload.replace(expected.payload, b""))
 
+    @given(bodies, places)
+    def test_sizes(self, body: bytes, places: list[int]) -> None:
+        """How much of the body is in a read is the same, whether its framing is given or not."""
+        framed, decoded = ChunkScanner(), ChunkScanner()
+        for read in cut(body, places):
+            framed.framed(read)
+            decoded.decoded(read)
+            self.assertEqual(framed.size, decoded.size)
+
     @given(bodies, places, st.integers(0, 2000), st.binary(max_size=2))
     def test_damaged(self, body: bytes, places: list[int], at: int, wrong: bytes) -> None:
         """A body with bytes in it that do not belong there is seen in the same way, or refused."""
