@@ -26,7 +26,7 @@ GATHERING = 0.1
 HEARING = 0.25
 """Seconds between two reports of when bytes of answers have come, where that may be asked for."""
 
-RESTING = 1.0
+RESTING = 5.0
 """The same while all grants are ours, and ``alive`` is asked seldom: nobody wants to know."""
 
 
