@@ -24,7 +24,7 @@ from llmux.lease import Lease, Outcome, Revocation
 from llmux.leases import ILeases
 from llmux.states import State
 from llmux.test.terrain import Terrain
-from llmux.test.world import Asker, World
+from llmux.test.world import Asker, World, servers
 from llmux.urgency import Urgency
 from llmux.workers.local import IParentLink, LocalLeases
 
@@ -87,6 +87,7 @@ class ToHolder:
     def lease(self, number: int, lease: Lease) -> None:
         """See :meth:`IHolderLink.lease`."""
         self._far.world.decided(self._far.asked.get(number))
+        self._far.shared[number] = list(self._far.world._in_effect())
         told = (number, lease.model, lease.shared, lease.switching)
         self._say(lambda: self._far.leases.lease(*told))
 
@@ -163,6 +164,7 @@ class Far:
 
     :ivar asked: by number, whose request waits at the switcher.
     :ivar wanted: by number, when the switcher began to want a lease back.
+    :ivar shared: by number, whom names might stand for when the switcher gave a lease.
     :ivar hangs: whether it does nothing any more, and lives.
     :ivar dead: whether it is dead.
     """
@@ -171,6 +173,7 @@ class Far:
         self.world = world
         self.asked: dict[int, Asker | None] = {}
         self.wanted: dict[int, float] = {}
+        self.shared: dict[int, list[dict[str, tuple[str, ...]]]] = {}
         self.hangs = self.dead = False
         self.there, self.back = Way(self), Way(self)
         sharing = lambda: world.sharing  # noqa: E731  # it changes
@@ -326,6 +329,11 @@ class HolderWorld(World):
         if state not in (State.AWAKE, State.DRAINING) and (drains or by_itself):
             self.breaches.append(f"rule 1: a lease for {lease.model}, which is {state}")
         super()._granted(lease, asker)
+
+    def _could_serve(self, lease: Lease, asker: Asker) -> set[str]:
+        """See :class:`World`; a lease that was given before a reload may be heard of behind it."""
+        given = self.far_of[asker].shared.pop(lease.number, None)
+        return self._servers(asker.model) if given is None else servers(asker.model, given)
 
     def _check_order(self, asker: Asker, waiting: list[Asker]) -> None:
         """Do nothing: only among those of whom the switcher knows there is an order."""

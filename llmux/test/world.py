@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -176,6 +177,11 @@ class GuessingPolicy:
         decision = self._policy.decide(context)
         self.admits[decision.target] = decision.admit
         return attrs.evolve(decision, prepare=self.guess)
+
+
+def servers(name: str, sharings: Sequence[Mapping[str, tuple[str, ...]]]) -> set[str]:
+    """Name the models that may serve a name by any of some configurations."""
+    return {each for sharing in sharings for each in sharing.get(name, (name,))}
 
 
 class World:
@@ -657,7 +663,7 @@ class World:
         asker.tries += 1
         asker.lease = lease
         asker.server = lease.model
-        if lease.model not in self._servers(asker.model):
+        if lease.model not in self._could_serve(lease, asker):
             self.breaches.append(f"{asker.model} is served by {lease.model}")
         self._check_order(asker, [other for other in self.askers if not other.endings])
         lease.on_revoked(lambda why: self._revoked(asker, why))
@@ -673,7 +679,11 @@ class World:
 
     def _servers(self, name: str) -> set[str]:
         """Name those that may serve a name."""
-        return {each for sharing in self._in_effect() for each in sharing.get(name, (name,))}
+        return servers(name, self._in_effect())
+
+    def _could_serve(self, lease: Lease, asker: Asker) -> set[str]:
+        """Name those that might serve a request when it was given its lease."""
+        return self._servers(asker.model)
 
     def _refused(self, failure: object, asker: Asker) -> None:
         asker.endings += 1
