@@ -1,7 +1,7 @@
 """
 What a restart must know: which models held what, which hooks ran, and what was learnt.
 
-One JSON file, replaced as a whole each time.  It is not forced to the disk (no fsync): a process
+One JSON document, written as a whole each time.  It is not forced to the disk (no fsync): a process
 that is killed loses nothing by that, and after a power cut nothing is awake anyway.
 """
 
@@ -11,7 +11,6 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -19,6 +18,7 @@ import attrs
 from llmux.budget import Placement
 from llmux.events import Events
 from llmux.hooks.contract import Hook, Leftover, ProcessId
+from llmux.journalfile import JournalFile
 from llmux.states import State
 
 FILENAME = "journal.json"
@@ -107,6 +107,7 @@ class Journal:
 
     def __init__(self, directory: Path, events: Events) -> None:
         self._path = directory / FILENAME
+        self._file = JournalFile(self._path)
         self._events = events
         self._models: Mapping[str, ModelRecord] = {}
         self._hooks: dict[tuple[str, Hook], Leftover] = {}
@@ -126,7 +127,7 @@ class Journal:
             aside.
         """
         try:
-            content = self._path.read_bytes()
+            content = self._file.read()
             memory = _decode(content)
         except FileNotFoundError:
             return Memory()
@@ -136,7 +137,7 @@ class Journal:
         self._models, self._costs, self._policy = memory.models, memory.costs, memory.policy
         self._reservations = memory.reservations
         self._hooks = {(hook.model, hook.hook): hook for hook in memory.hooks}
-        self._written = content
+        self._written = content + b"\n"
         return memory
 
     def hook_began(self, leftover: Leftover) -> None:
@@ -185,7 +186,7 @@ class Journal:
         if content == self._written and not self._failing:
             return
         try:
-            self._replace(content)
+            self._file.write(content)
         except OSError as error:
             if not self._failing:
                 self._events.journal_failed(str(self._path), str(error))
@@ -195,18 +196,6 @@ class Journal:
         if self._failing:
             self._failing = False
             self._events.journal_written(str(self._path))
-
-    def _replace(self, content: bytes) -> None:
-        new = self._path.with_suffix(".new")  # always the same: one that a kill left is used again
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-            with open(os.open(new, flags, 0o600), "wb") as file:
-                file.write(content)
-            os.replace(new, self._path)
-        except OSError:
-            with suppress(OSError):
-                new.unlink()
-            raise
 
     def _set_aside(self, why: str) -> None:
         aside = self._path.with_suffix(".json.broken")
@@ -222,7 +211,7 @@ class Journal:
 def _encode(memory: Memory) -> bytes:
     document = {
         "version": VERSION,
-        "models": {name: attrs.asdict(record) for name, record in memory.models.items()},
+        "models": {name: _fields(record) for name, record in memory.models.items()},
         "hooks": [
             {
                 "model": each.model,
@@ -236,10 +225,14 @@ def _encode(memory: Memory) -> bytes:
         ],
         "costs": memory.costs,
         "policy": memory.policy,
-        "reservations": {id: attrs.asdict(each) for id, each in memory.reservations.items()},
+        "reservations": {id: _fields(each) for id, each in memory.reservations.items()},
     }
     # in ASCII, for scripts may hold bytes that are no UTF-8
     return json.dumps(document, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _fields(record: ModelRecord | ReservationRecord) -> dict[str, object]:
+    return attrs.asdict(record, recurse=False)  # what they hold is JSON as it is
 
 
 def _decode(content: bytes) -> Memory:

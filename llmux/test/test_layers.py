@@ -27,7 +27,7 @@ LAYERS = (
     # what each can be had alone
     (
         "alarm", "budget", "descriptors", "document", "engine", "envelope", "events", "eviction",
-        "hooks.contract", "hooks.output", "leases", "lock", "logs",
+        "hooks.contract", "hooks.output", "journalfile", "leases", "lock", "logs",
         "metrics observed", "operator", "policy",
         "reservation", "signals", "statedir", "timeline", "tracefile",
     ),
