@@ -15,6 +15,7 @@ from llmux.hooks.contract import Hook, HookCall, HookResult, IHookRunner, Leftov
 from llmux.hooks.leftover import LeftoverProcess
 from llmux.hooks.output import Follower, OutputFile
 from llmux.hooks.process import HookProcess
+from llmux.hooks.session import Sessions
 from llmux.hooks.spawning import explain, hook_environment, spawn
 from llmux.statedir import model_directory
 
@@ -32,7 +33,7 @@ class HookRunner:
     """
     Runs the scripts of the configured models.
 
-    :param processes: spawns.
+    :param processes: spawns, where the system needs help with that: see :class:`Sessions`.
     :param clock: tells the time.
     :param models: the configured models by name, at first: see :meth:`configure`.
     :param state_dir: holds a directory for each model, with its hooks' output.
@@ -40,6 +41,7 @@ class HookRunner:
         with its process, when that is there and the script has not begun yet.  Where processes
         cannot be identified (:mod:`llmux.hooks.identity`) it is not told.
     :param ended: is told when such a hook has ended.
+    :param sessions: starts their processes; by default such as the system's own call makes.
     :ivar resources: the names of those that the models share, for the scripts' environment.
     """
 
@@ -54,9 +56,10 @@ class HookRunner:
         started: Started = lambda call, process, deadline: None,
         ended: Ended = lambda call: None,
         resources: Iterable[str] = (),
+        sessions: Sessions | None = None,
     ) -> None:
         self.resources = tuple(resources)
-        self._processes = processes
+        self._sessions = sessions or Sessions(processes)
         self._clock = clock
         self._models = dict(models)
         self._state_dir = state_dir
@@ -100,7 +103,7 @@ class HookRunner:
             process = HookProcess(self._clock, call, Follower(output), deadline)
             environment = hook_environment(config, call, deadline, directory, self.resources)
             record = (lambda: self._record(process)) if recorded else None
-            spawn(self._processes, process, script, environment, output, record)
+            spawn(self._sessions, process, script, environment, output, record)
         except (OSError, ValueError) as error:
             # no file descriptors, no memory, no disk: the model is not to blame, but was not woken
             return succeed(HookResult(seconds=0.0, error=explain(error)))

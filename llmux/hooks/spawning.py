@@ -11,13 +11,9 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-
-from twisted.internet.interfaces import IReactorProcess
 
 from llmux.amounts import shown
 from llmux.config import ModelConfig
@@ -25,10 +21,9 @@ from llmux.fitting import variables
 from llmux.hooks.contract import HookCall
 from llmux.hooks.output import OutputFile
 from llmux.hooks.process import HookProcess
+from llmux.hooks.session import Sessions
 
 _SH = b"/bin/sh"
-# Where there is no setsid(1), as on macOS, Python does the same in some ten milliseconds.
-_SETSID = "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"
 # The line is what the variable holds already, so that the script finds no trace of it.
 _GATE = b'IFS= read -r LLMUX_HOOK && exec "$@" </dev/null'
 
@@ -46,7 +41,7 @@ _REMEDIES = {
 
 
 def spawn(
-    processes: IReactorProcess,
+    sessions: Sessions,
     process: HookProcess,
     script: str,
     environment: Mapping[bytes, bytes],
@@ -56,7 +51,7 @@ def spawn(
     """
     Start a hook's process.
 
-    :param processes: spawns.
+    :param sessions: starts it.
     :param process: watches over it.
     :param script: what ``sh -c`` gets.
     :param environment: all of it.
@@ -66,7 +61,7 @@ def spawn(
     :raises OSError: if it cannot be started; nothing is left behind then.
     """
     with ExitStack() as done:
-        command = [*_session_command(), _SH, b"-c"]
+        command = [_SH, b"-c"]
         if record is None:
             stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         else:
@@ -76,13 +71,7 @@ def spawn(
         done.callback(os.close, stdin)
         stdout = output.open()
         done.callback(os.close, stdout)
-        processes.spawnProcess(
-            process,
-            command[0],
-            [*command, _encoded(script)],
-            env=environment,
-            childFDs={0: stdin, 1: stdout, 2: stdout},
-        )
+        sessions.start(process, [*command, _encoded(script)], environment, stdin, stdout)
         if record is not None:
             record()
             os.write(gate, process.call.hook.value.encode("ascii") + b"\n")
@@ -146,16 +135,3 @@ def _encoded(text: str) -> bytes:
 def _plain(seconds: float) -> str:
     """Write a duration without an exponent, for shells: ``600``, ``2.5``."""
     return f"{seconds:.3f}".rstrip("0").rstrip(".")
-
-
-def _session_command() -> list[bytes]:
-    """
-    Give the command that starts another one in a session of its own.
-
-    A session is a process group too, so that a hook can be ended with all that it started; and the
-    terminal's Ctrl-C, meant for llmux, does not reach the servers that hooks leave running.
-    """
-    setsid = shutil.which("setsid")
-    if setsid is not None:
-        return [os.fsencode(setsid)]
-    return [os.fsencode(sys.executable), b"-I", b"-S", b"-c", os.fsencode(_SETSID)]

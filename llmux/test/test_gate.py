@@ -40,6 +40,11 @@ reactor.run()
 """
 
 
+def without_sessions(*arguments: object, **settings: object) -> int:
+    """Spawn as a system does that knows no sessions there."""
+    raise NotImplementedError
+
+
 class GateTests(ProcessTests):
     if not Path("/proc/self/stat").exists():
         skip = "there is no /proc here"
@@ -182,7 +187,8 @@ class GateTests(ProcessTests):
         self.assertEqual(self.printed(), "ran\n")
 
     async def test_without_setsid(self) -> None:
-        """The gate is there on machines without a setsid command, too."""
+        """The gate is there where it takes a program to make a session, be it setsid or Python."""
+        self.patch(os, "posix_spawn", without_sessions)
         empty = self.place / "empty"
         empty.mkdir()
         path = os.environ["PATH"]
@@ -193,4 +199,7 @@ class GateTests(ProcessTests):
             lambda call, process, deadline: pids.append(process.pid), wake="echo $$"
         )
         self.assertTrue((await runner.run(call())).success)
-        self.assertEqual([int(self.printed())], pids)
+        os.environ["PATH"] = path
+        self.assertTrue((await runner.run(call())).success)
+        self.assertEqual([int(line) for line in self.printed().split()], pids)
+        self.assertEqual(len(pids), 2)

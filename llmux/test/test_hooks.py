@@ -449,13 +449,14 @@ class ShortageTests(ProcessTests):
         told: list[object] = []
         for number, remedy in ((11, "ulimit -u"), (12, "no memory left"), (24, "LimitNOFILE=")):
             config = model_config("llama", alive="true")
-            processes: Any = NoProcesses(number)
+            sessions: Any = NoProcesses(number)
             runner = HookRunner(
-                processes,
+                reactor,
                 reactor,
                 {"llama": config},
                 Path(self.mktemp()),
                 lambda *a: told.append(a),
+                sessions=sessions,
             )
             before = descriptors()
             for hook in (Hook.WAKE, Hook.ALIVE):
@@ -564,7 +565,7 @@ class NoProcesses:
     def __init__(self, number: int) -> None:
         self._number = number
 
-    def spawnProcess(self, *arguments: object, **settings: object) -> None:  # noqa: N802  # Twisted's
+    def start(self, *arguments: object) -> None:
         """Fail."""
         raise OSError(self._number, os.strerror(self._number))
 
@@ -572,13 +573,14 @@ class NoProcesses:
 class DeadlineTests(ProcessTests):
     """Hooks past their deadline: real processes, but nobody waits for real."""
 
-    def start(self, wake: str, processes: Any = reactor) -> Deferred[HookResult]:
+    def start(self, wake: str, sessions: Any = None) -> Deferred[HookResult]:
         """Start a hook that has ten seconds, of a time that stands still."""
         self.clock = VirtualClock()
         self.place = Path(self.mktemp()).absolute()
         self.place.mkdir()
         models = {"llama": model_config("llama", wake=wake, wake_timeout_secs=10.0)}
-        runner = HookRunner(processes, self.clock, models, self.place / "state")
+        state = self.place / "state"
+        runner = HookRunner(reactor, self.clock, models, state, sessions=sessions)
         os.environ["PLACE"] = str(self.place)
         self.addCleanup(os.environ.pop, "PLACE")
         return runner.run(call())
@@ -660,12 +662,10 @@ class SilentProcesses:
         self.process: subprocess.Popen[bytes] | None = None
         self.protocol: ProcessProtocol | None = None
 
-    def spawnProcess(  # noqa: N802  # Twisted's name
-        self, protocol: ProcessProtocol, executable: bytes, args: list[bytes], **settings: object
-    ) -> None:
+    def start(self, protocol: ProcessProtocol, command: list[bytes], *settings: object) -> None:
         """Start a process."""
         self.protocol = protocol
-        self.process = subprocess.Popen(args[-3:], start_new_session=True)
+        self.process = subprocess.Popen(command[-3:], start_new_session=True)
         transport = SimpleNamespace(pid=self.process.pid)
         protocol.makeConnection(transport)
 
