@@ -200,6 +200,10 @@ class ModelConfig(ModelSettings):
 
     def as_json(self) -> dict[str, object]:
         """Give it as plain JSON values; :meth:`from_json` takes it back."""
+        return dict(self._json)
+
+    @cached_property
+    def _json(self) -> dict[str, object]:
         return {**attrs.asdict(self), "adopt": self.adopt.value}
 
     @classmethod

@@ -25,7 +25,9 @@ from llmux.hooks.session import Sessions
 
 _SH = b"/bin/sh"
 # The line is what the variable holds already, so that the script finds no trace of it.
-_GATE = b'IFS= read -r LLMUX_HOOK && exec "$@" </dev/null'
+# It stands on the script's first line, so that the shell counts lines, takes options and ends as it
+# does with the script alone.  If it cannot read that line it never begins with it.
+_GATE = b"IFS= read -r LLMUX_HOOK || exit; exec </dev/null; "
 
 _NOT_INHERITED = (
     "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES",
@@ -61,17 +63,17 @@ def spawn(
     :raises OSError: if it cannot be started; nothing is left behind then.
     """
     with ExitStack() as done:
-        command = [_SH, b"-c"]
+        text = _encoded(script)
         if record is None:
             stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         else:
-            command += [_GATE, b"sh", _SH, b"-c"]
+            text = _GATE + text
             stdin, gate = os.pipe()  # nobody inherits them unasked
             done.callback(os.close, gate)
         done.callback(os.close, stdin)
         stdout = output.open()
         done.callback(os.close, stdout)
-        sessions.start(process, [*command, _encoded(script)], environment, stdin, stdout)
+        sessions.start(process, [_SH, b"-c", text], environment, stdin, stdout)
         if record is not None:
             record()
             os.write(gate, process.call.hook.value.encode("ascii") + b"\n")

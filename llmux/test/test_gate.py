@@ -159,6 +159,23 @@ class GateTests(ProcessTests):
         raw = (self.place / "state/models/llama/hooks.log").read_bytes()
         self.assertEqual(raw, text.encode("utf-8", "surrogateescape") + b"\n")
 
+    async def test_as_without_it(self) -> None:
+        """A script ends and prints as it does without the gate, whatever is wrong with it."""
+        scripts = (
+            "", "# nothing", "\n\nexit 3", "; echo x", "&& echo x", "}", "echo 'x", "echo x\n)",
+            "no_such_command_at_all", "kill -9 $$", "set -e; false; echo x", "exit 7 # done",
+            "echo $0 $# $LINENO\necho $LINENO", "trap 'echo out' EXIT; exit 4",
+            "sh -c 'kill -9 $$'", "return 5", "cat; echo $?", "set -u; echo $nothing", "echo x \\",
+        )  # fmt: skip
+        for script in scripts:
+            runner = self.make_runner(wake=script, alive=script)
+            gated, plain = await runner.run(call()), await runner.run(call(Hook.ALIVE))
+            self.assertEqual(
+                (gated.exit_code, gated.signal, gated.output),
+                (plain.exit_code, plain.signal, plain.output),
+                script,
+            )
+
     async def test_signal_at_the_gate(self) -> None:
         """A hook that is ended while it waits at the gate ends, and its script never runs."""
 

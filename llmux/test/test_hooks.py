@@ -662,10 +662,17 @@ class SilentProcesses:
         self.process: subprocess.Popen[bytes] | None = None
         self.protocol: ProcessProtocol | None = None
 
-    def start(self, protocol: ProcessProtocol, command: list[bytes], *settings: object) -> None:
+    def start(
+        self,
+        protocol: ProcessProtocol,
+        command: list[bytes],
+        environment: object,
+        stdin: int,
+        output: int,
+    ) -> None:
         """Start a process."""
         self.protocol = protocol
-        self.process = subprocess.Popen(command[-3:], start_new_session=True)
+        self.process = subprocess.Popen(command, stdin=stdin, start_new_session=True)
         transport = SimpleNamespace(pid=self.process.pid)
         protocol.makeConnection(transport)
 
