@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -43,13 +44,19 @@ def model_directory(state: Path, model: str) -> Path:
 
     :param model: the model's name; whatever it holds, the directory stays below ``state``.
     """
+    directory = _model_directory(state, model)
+    if not directory.is_dir():
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return directory
+
+
+@lru_cache  # for each hook it is asked again
+def _model_directory(state: Path, model: str) -> Path:
     name = quote(model, safe=" ").replace(".", "%2E", 1 if model.startswith(".") else 0)
     if len(name) > _LONGEST_NAME:
         digest = hashlib.sha256(model.encode()).hexdigest()[:16]
         name = f"{name[: _LONGEST_NAME - 17]}-{digest}"
-    directory = state / "models" / name
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return directory
+    return state / "models" / name
 
 
 def _default(config_path: Path | None) -> Path:

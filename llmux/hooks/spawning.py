@@ -25,8 +25,8 @@ from llmux.hooks.session import Sessions
 
 _SH = b"/bin/sh"
 # The line is what the variable holds already, so that the script finds no trace of it.
-# It stands on the script's first line, so that the shell counts lines, takes options and ends as it
-# does with the script alone.  If it cannot read that line it never begins with it.
+# It stands on the script's first line, so that the shell counts lines and ends as it does with the
+# script alone.  If it cannot read that line it begins with nothing of it.
 _GATE = b"IFS= read -r LLMUX_HOOK || exit; exec </dev/null; "
 
 _NOT_INHERITED = (

@@ -81,6 +81,16 @@ class SessionTests(ProcessTests):
         assert isinstance(ended, ProcessTerminated)
         self.assertEqual((ended.exitCode, ended.signal), (None, 9))
 
+    async def test_somebody_else_has_waited(self) -> None:
+        """A process whose status somebody else has taken has failed, as far as is known."""
+        protocol = Exit()
+        Sessions(reactor).start(protocol, [b"/bin/sh", b"-c", b"exit 0"], {}, 0, 1)
+        assert protocol.transport is not None
+        os.waitpid(protocol.transport.pid, 0)
+        ended = await protocol.exited
+        assert isinstance(ended, ProcessTerminated)
+        self.assertEqual((ended.exitCode, ended.signal), (255, None))
+
     async def test_signals(self) -> None:
         """Signals that llmux ignores end it all the same."""
         for number in (signal.SIGPIPE, signal.SIGUSR2):
