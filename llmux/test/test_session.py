@@ -84,7 +84,10 @@ class SessionTests(ProcessTests):
     async def test_somebody_else_has_waited(self) -> None:
         """A process whose status somebody else has taken has failed, as far as is known."""
         protocol = Exit()
-        Sessions(reactor).start(protocol, [b"/bin/sh", b"-c", b"exit 0"], {}, 0, 1)
+        stdin, ours = os.pipe()
+        Sessions(reactor).start(protocol, [b"/bin/sh", b"-c", b"read a; exit 0"], {}, stdin, 1)
+        os.close(stdin)
+        os.close(ours)  # it ends now, and not before Twisted looks after it
         assert protocol.transport is not None
         os.waitpid(protocol.transport.pid, 0)
         ended = await protocol.exited
