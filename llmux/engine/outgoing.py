@@ -16,6 +16,7 @@ from zope.interface import implementer
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _TARGET = re.compile(rb"[\x21-\x7e]+").fullmatch
 _FRAMING = (b"Content-Length", b"Transfer-Encoding")
+_USUAL = frozenset({b"GET", b"POST"})
 _ANTICIPATE_A_BODY = (b"POST", b"PUT", b"PATCH")
 _SMALL = 64 * 1024  # bytes that are rather copied than written apart
 
@@ -56,7 +57,7 @@ class ClientRequest:
     absoluteURI: bytes | None = None
 
     def __attrs_post_init__(self) -> None:
-        if not _METHOD(self.method):
+        if self.method not in _USUAL and not _METHOD(self.method):
             raise ValueError(f"Invalid method {self.method!r}")
         if not _TARGET(self.target):
             raise ValueError(f"Invalid URI {self.target!r}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web.http import NO_BODY_CODES, datetimeToString
 from twisted.web.http_headers import Headers
@@ -33,9 +35,12 @@ class RelayRequest(Request):
     :ivar request_id: what it is called in the log, at the backend and at the client.
     :ivar envelope: finds the model in what the client sends; ``None`` until the head was taken.
     :ivar body_length: bytes of body that have come.
+    :ivar when_lost: called when the client has gone before the end of its answer, and before any
+        :meth:`notifyFinish` tells that; it costs nothing where that does not happen.
     :ivar bytes_sent: bytes of the answer's body that were handed to the connection.
     """
 
+    when_lost: Callable[[], object] | None = None
     channel: Any  # a RelayChannel, which knows this class; None when the client has gone
     refusal: RequestError | None = None
     envelope: EnvelopeReader | None = None
@@ -78,6 +83,15 @@ class RelayRequest(Request):
         self.path = self.uri.partition(b"?")[0]
         self.args = {}
         self.arrived = arrived
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See :meth:`IRequest.connectionLost`."""
+        when_lost = self.when_lost
+        if when_lost is not None:
+            lost: Deferred[None] = Deferred()
+            lost.addErrback(lambda _: when_lost())
+            self.notifications.insert(0, lost)
+        super().connectionLost(reason)
 
     def gotLength(self, length: int | None) -> None:
         """Make room for the body: the head has been taken."""

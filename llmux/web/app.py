@@ -31,7 +31,6 @@ from llmux.web.answers import (
 from llmux.web.exchange import Exchange
 from llmux.web.house import House
 
-_RELAY = [b""]
 _METRICS = [b"metrics"]
 _ONE_MODEL = b"/v1/models/"
 
@@ -45,7 +44,7 @@ class Face(Protocol):
 
 class Web:
     """
-    Klein's routes over the switcher and the relay.
+    Klein's routes to what llmux answers for itself.
 
     :param house: what they are made of.
     """
@@ -79,18 +78,14 @@ class Web:
         """Answer that the process serves, whatever the models do."""
         return json_answer(request, health(self._house.switcher))
 
-    @app.route("/", branch=True)
-    async def relay(self, request: RelayRequest) -> bytes | None:
-        """Relay anything else to the model that it is for."""
-        return await Exchange(self._house, request).run()
-
 
 class FrontDoor(KleinResource):
     """
-    Sends requests for llmux's own few paths, and all else, to the right one of Klein's routes.
+    Sends requests for llmux's own few paths to the right one of Klein's routes, and relays all
+    else.
 
     Klein would decode every path, refuse what is not UTF-8 and redirect where a slash is doubled;
-    the relay passes targets on as they came, so for it they are all ``/``.
+    the relay passes targets on as they came.
 
     What is the operator's goes past Klein, which would take an order back when its client leaves,
     and never to a backend, which may be another llmux.
@@ -105,8 +100,7 @@ class FrontDoor(KleinResource):
 
     def __init__(self, house: House, admin: Face | None = None) -> None:
         # Klein's app, bound to this object: two apps in one process do not share it
-        self._web = Web(house)
-        super().__init__(self._web.app)
+        super().__init__(Web(house).app)
         self._house = house
         self.admin = admin
         self.elsewhere: Face | None = None
@@ -123,7 +117,7 @@ class FrontDoor(KleinResource):
             return NOT_DONE_YET  # type: ignore[return-value]  # Klein returns it, too
         identify(request)
         self._house.cors.allow(request.requestHeaders, request.responseHeaders)
-        if route is _RELAY:
+        if route is None:
             self._relay(request)
             return NOT_DONE_YET  # type: ignore[return-value]  # Klein returns it, too
         log_own_answer(request, self._house.events, self._house.clock)
@@ -140,13 +134,13 @@ class FrontDoor(KleinResource):
 
     def _relay(self, request: RelayRequest) -> None:
         """
-        Have Klein's route for all else answer a request, and end as Klein would.
+        Relay a request to the model that it is for, and end it as Klein would.
 
-        That it is this one has been found out; to find out once more, and to be told that the
-        client has left, costs Klein more than all the rest of a small request.
+        To find out its route, and to be told that the client has left, costs Klein more than all
+        the rest of a small request.
         """
-        relayed = Deferred.fromCoroutine(self._web.relay(request))
-        request.notifyFinish().addErrback(lambda _: relayed.cancel())
+        relayed = Deferred.fromCoroutine(Exchange(self._house, request).run())
+        request.when_lost = relayed.cancel
         relayed.addCallback(lambda body: send(request, body))
         relayed.addErrback(self._failed, request)
 
@@ -165,15 +159,15 @@ class FrontDoor(KleinResource):
         log_own_answer(request, self._house.events, self._house.clock)
         send(request, error_answer(request, request.refusal or NO_FACE))
 
-    def _route(self, request: RelayRequest) -> list[bytes]:
-        """Choose a route; Klein sees it instead of the path."""
+    def _route(self, request: RelayRequest) -> list[bytes] | None:
+        """Choose a route, which Klein sees instead of the path; ``None``: it is to be relayed."""
         if request.refusal is None and request.method in (b"GET", b"HEAD"):
             path: bytes = request.path
             if path in self._OWN:
                 return path.split(b"/")[1:]
             if request.path.startswith(_ONE_MODEL):
                 return _ONE_MODEL.split(b"/")[1:]
-        return _RELAY
+        return None
 
 
 def health(switcher: ILeases) -> dict[str, object]:
