@@ -127,7 +127,8 @@ class ClientResponse:
         if self.wanted:
             raise RuntimeError("the body is delivered only once")
         self.wanted = True
-        held, self._transport.paused = self._transport.paused, False
+        if self._transport.paused and self._reason is None:
+            self._transport.resumeProducing()  # at first: all of it may be here already
         protocol.makeConnection(self._transport)
         self._protocol = IProtocol(protocol)
         self._framed = self._scanner is not None and IChunksConsumer.providedBy(protocol)
@@ -137,8 +138,6 @@ class ClientResponse:
             self.receive(kept)
         if self._reason is not None:
             self._finish(self._reason)
-        elif held and not self._transport.paused:
-            self._transport.resumeProducing()
 
     def take_whole(self) -> bytes | None:
         """See :meth:`IClientResponse.take_whole`."""

@@ -243,6 +243,17 @@ class ConnectionTests(ConnectionCase):
         self.assertEqual(sink.received, b"hello")
         self.assertRaises(RuntimeError, response.deliverBody, Sink())
 
+    def test_all_of_it_asked_for_later(self) -> None:
+        """A connection is read again when all of a body was there before anybody wanted it."""
+        for answer in (
+            OK + b"Content-Length: 5\r\n\r\nhello",
+            CHUNKED + b"5\r\nhello\r\n0\r\n\r\n",
+        ):
+            sink = self.body(self.answer(answer))
+            self.assertEqual(sink.received, b"hello")
+            self.assertEqual(self.freed.pop(), self.connection)
+            self.assertEqual(self.wire.producerState, "producing")
+
     def test_back_pressure(self) -> None:
         """Who takes a body can have it wait; the next answer comes all the same."""
         sink = self.body(self.answer(OK + b"Content-Length: 5\r\n\r\nhel"))
