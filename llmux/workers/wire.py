@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable
+from pathlib import PosixPath, PurePosixPath
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -19,7 +20,8 @@ from twisted.python.failure import Failure
 from zope.interface import Interface
 
 _PIECE = 60_000  # bytes; a value of AMP's takes 65,535
-_OTHERS = frozenset({("pathlib", "PosixPath"), ("pathlib", "PurePosixPath")})
+# under the names that this Python has for them: in 3.13 they are of pathlib._local
+_OTHERS = frozenset((each.__module__, each.__name__) for each in (PosixPath, PurePosixPath))
 
 
 class Refused(Exception):
