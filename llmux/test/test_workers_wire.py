@@ -106,6 +106,11 @@ class LineTests(SynchronousTestCase):
             self.assertRaises(Refused, self.read, evil)
         self.assertRaises(Refused, self.read, pickle.dumps(os.getpid))
 
+    def test_imported(self) -> None:
+        """What llmux's modules have imported is not llmux's, and some of it leads to any code."""
+        for borrowed in (b"cllmux.waiting\nattrgetter\n.", b"cllmux.front\npartial\n."):
+            self.assertRaises(Refused, self.read, borrowed)
+
     def read(self, data: bytes) -> object:
         """Read some bytes as values."""
         box = amp.AmpBox({b"method": b"told", b"values": b"1", b"values.0": data})

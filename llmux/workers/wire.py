@@ -37,8 +37,8 @@ class _Reader(pickle.Unpickler):
         if not ours and (module, name) not in _OTHERS:
             raise Refused(f"a value of {module}.{name}")
         found = super().find_class(module, name)
-        if not isinstance(found, type):
-            raise Refused(f"{module}.{name}, which is no class")
+        if not isinstance(found, type) or found.__module__ != module:
+            raise Refused(f"{module}.{name}, which is no class of its own")
         return found
 
 
