@@ -6,7 +6,8 @@ terminal's Ctrl-C, meant for llmux, does not reach the servers that hooks leave 
 
 Twisted's ``spawnProcess`` knows no sessions.  So a process is spawned here by the system's own call
 for it, and Twisted takes in its end as it does with those of its own.  Where that call knows no
-sessions either, another program makes one, and then becomes what was asked for.
+sessions either, or nobody can tell which descriptors it would hand on, Twisted spawns another
+program, which makes a session and then becomes what was asked for.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from twisted.python.failure import Failure
 
 # Where there is no setsid(1), as on macOS, Python does the same in some ten milliseconds.
 _SETSID = "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"
-_DESCRIPTORS = Path("/dev/fd")
 _STANDARD = 3  # descriptors that every process has
 # A process begins with the signals that Python ignores as it is used to.
 _SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
@@ -40,10 +40,12 @@ class Sessions:
     """
     Starts processes, each in a session of its own.
 
-    :param reactor: spawns where the system's call does not know sessions.
+    :param reactor: spawns where the system's call does not do all that it has to.
+    :param descriptors: a directory that lists those of this process; the call needs to know them.
     """
 
     _reactor: IReactorProcess
+    _descriptors: Path = Path("/dev/fd")
 
     def start(
         self,
@@ -64,7 +66,7 @@ class Sessions:
         :raises OSError: if it cannot be started.
         """
         try:
-            pid = _spawn(command, environment, stdin, output)
+            pid = self._spawn(command, environment, stdin, output)
         except NotImplementedError:
             command = [*_session_command(), *command]
             self._reactor.spawnProcess(
@@ -78,6 +80,30 @@ class Sessions:
             child = _Child(pid, protocol)
             protocol.makeConnection(child)
             registerReapProcessHandler(pid, child)
+
+    def _spawn(
+        self, command: Sequence[bytes], environment: Mapping[bytes, bytes], stdin: int, output: int
+    ) -> int:
+        """
+        Start a process, which leads a session.
+
+        :returns: its number.
+        :raises NotImplementedError: where that cannot be had.
+        """
+        inherited = _inherited(self._descriptors)
+        with ExitStack() as done:
+            kept = [
+                (os.POSIX_SPAWN_DUP2, _above(descriptor, done), number)
+                for number, descriptor in enumerate((stdin, output, output))
+            ]
+            return os.posix_spawn(
+                command[0],
+                list(command),
+                environment,
+                file_actions=[*kept, *((os.POSIX_SPAWN_CLOSE, each) for each in inherited)],
+                setsigdef=_SIGNALS,
+                setsid=True,
+            )
 
 
 @attrs.frozen(eq=False)
@@ -112,30 +138,6 @@ class _Child:
         self._protocol.processExited(Failure(ended))
 
 
-def _spawn(
-    command: Sequence[bytes], environment: Mapping[bytes, bytes], stdin: int, output: int
-) -> int:
-    """
-    Start a process, which leads a session.
-
-    :returns: its number.
-    :raises NotImplementedError: where that cannot be had.
-    """
-    with ExitStack() as done:
-        kept = [
-            (os.POSIX_SPAWN_DUP2, _above(descriptor, done), number)
-            for number, descriptor in enumerate((stdin, output, output))
-        ]
-        return os.posix_spawn(
-            command[0],
-            list(command),
-            environment,
-            file_actions=[*kept, *((os.POSIX_SPAWN_CLOSE, each) for each in _inherited())],
-            setsigdef=_SIGNALS,
-            setsid=True,
-        )
-
-
 def _above(descriptor: int, done: ExitStack) -> int:
     """Give a descriptor that is none of those that are about to be overwritten."""
     if descriptor < _STANDARD:
@@ -144,10 +146,18 @@ def _above(descriptor: int, done: ExitStack) -> int:
     return descriptor
 
 
-def _inherited() -> list[int]:
-    """Give the descriptors that any program would have, as whoever started us has left them."""
+def _inherited(directory: Path) -> list[int]:
+    """
+    Give the descriptors that any program would have, as whoever started us has left them.
+
+    :raises NotImplementedError: where nobody lists them, as without ``/proc`` on Linux.
+    """
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        raise NotImplementedError from None
     found = []
-    for name in os.listdir(_DESCRIPTORS):
+    for name in names:
         try:
             if int(name) >= _STANDARD and os.get_inheritable(int(name)):
                 found.append(int(name))

@@ -50,6 +50,8 @@ class Exit(ProcessProtocol):
 
 
 class SessionTests(ProcessTests):
+    sessions = Sessions(reactor)
+
     async def run_script(self, script: str) -> tuple[BaseException | None, str]:
         """Run a script; give how it ended and what it printed."""
         path = Path(self.mktemp())
@@ -58,7 +60,7 @@ class SessionTests(ProcessTests):
         output = os.open(path, os.O_WRONLY | os.O_CREAT)
         try:
             command = [b"/bin/sh", b"-c", script.encode()]
-            Sessions(reactor).start(protocol, command, {b"A": b"1"}, stdin, output)
+            self.sessions.start(protocol, command, {b"A": b"1"}, stdin, output)
         finally:
             os.close(stdin)
             os.close(output)
@@ -71,6 +73,13 @@ class SessionTests(ProcessTests):
         self.assertIsInstance(ended, ProcessDone)
         pid, a, group, session = printed.split()
         self.assertEqual((group, session, a), (pid, pid, "1"))
+
+    async def test_by_another_program(self) -> None:
+        """It is all the same where nobody can tell which descriptors are open."""
+        self.sessions = Sessions(reactor, Path("/no/such"))
+        await self.test_session()
+        await self.test_status()
+        await self.test_descriptors()
 
     async def test_status(self) -> None:
         """Its status is told, or the signal that ended it."""
