@@ -414,6 +414,19 @@ class LocalLeasesTests(SynchronousTestCase):
         self.assertEqual(self.office.bench.switcher.models["a"].heard_at(), 3000.5)
         lease.release()
 
+    def test_heard_beside_others(self) -> None:
+        """A model that is asked after often is told of soon, also beside others that are not."""
+        models = {"a": model_config("a"), "b": model_config("b", alive_interval_secs=1.0)}
+        said = Reports()
+        said.holder, _ = self.office.holder()
+        leases = LocalLeases(self.clock, said, models, dict)
+        for name in "ab":
+            leases.grant(name, 5)
+            lease = self.successResultOf(leases.acquire(name))
+        lease.heard_at = lambda: 1000.5
+        self.clock.advance(HEARING + GATHERING)
+        self.assertEqual(self.office.bench.switcher.models["b"].heard_at(), 1000.5)
+
     def test_news(self) -> None:
         """How models stand is known without asking."""
         self.assertEqual(self.leases.states(), self.office.bench.switcher.states())

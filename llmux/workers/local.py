@@ -127,6 +127,7 @@ class LocalLeases:
         self._heard: dict[str, float] = {}
         self._timer: IDelayedCall | None = None
         self._hearing: IDelayedCall | None = None
+        self._rests = False  # whether that is far away
 
     # For whoever relays.
 
@@ -211,7 +212,7 @@ class LocalLeases:
         now = self._clock.seconds()
         lease = Lease(model, number, waiting.arrived, now, self._released, switching, shared)
         self._held[number] = _Held(lease, None)
-        self._listen()
+        self._listen(model)
         waiting.lease.callback(lease)
 
     def refuse(self, number: int, error: RequestError) -> None:
@@ -255,7 +256,7 @@ class LocalLeases:
         lease = Lease(model, number, now, now, self._released, 0.0, shared, urgency)
         self._held[number] = _Held(lease, grant)
         self._happened(Began(number, model, shared, urgency, now))
-        self._listen()
+        self._listen(model)
         return lease
 
     def _wait(self, number: int) -> Deferred[Lease]:
@@ -308,14 +309,15 @@ class LocalLeases:
         if events:
             self._link.report(events)
 
-    def _listen(self) -> None:
-        """Look for bytes of answers from now on, as long as any are coming."""
+    def _listen(self, *models: str) -> None:
+        """Look for bytes of answers of some models from now on, as long as any are coming."""
+        soon = any(map(self._is_asked_for, models))
         if self._hearing is None:
-            asked_for = any(
-                map(self._is_asked_for, {each.lease.model for each in self._held.values()})
-            )
-            pause = HEARING if asked_for else RESTING
-            self._hearing = self._clock.callLater(pause, self._look)
+            self._hearing = self._clock.callLater(HEARING if soon else RESTING, self._look)
+            self._rests = not soon
+        elif soon and self._rests:
+            self._hearing.reset(HEARING)
+            self._rests = False
 
     def _is_asked_for(self, model: str) -> bool:
         """Tell whether somebody may want to know soon when a model was last heard of."""
@@ -337,4 +339,4 @@ class LocalLeases:
                 self._heard[model] = at
                 self._happened(Heard(model, at))
         if self._held:
-            self._listen()
+            self._listen(*{each.lease.model for each in self._held.values()})
