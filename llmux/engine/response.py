@@ -127,7 +127,10 @@ class ClientResponse:
         if self.wanted:
             raise RuntimeError("the body is delivered only once")
         self.wanted = True
-        if self._transport.paused and self._reason is None:
+        lost, self._reason = self._reason, None  # which may have been behind the end of it
+        if lost is not None:
+            self._ended = self._broken = _ignore
+        elif self._transport.paused:
             self._transport.resumeProducing()  # at first: all of it may be here already
         protocol.makeConnection(self._transport)
         self._protocol = IProtocol(protocol)
@@ -136,8 +139,8 @@ class ClientResponse:
         kept, self._kept = self._kept, b""
         if kept:
             self.receive(kept)
-        if self._reason is not None:
-            self._finish(self._reason)
+        if lost is not None:
+            self._finish(lost)
 
     def take_whole(self) -> bytes | None:
         """See :meth:`IClientResponse.take_whole`."""

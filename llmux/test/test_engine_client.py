@@ -254,6 +254,21 @@ class ConnectionTests(ConnectionCase):
             self.assertEqual(self.freed.pop(), self.connection)
             self.assertEqual(self.wire.producerState, "producing")
 
+    def test_lost_behind_all_of_it(self) -> None:
+        """A body that was all there when its connection ended is whole for who asks for it then."""
+        for answer in (
+            OK + b"Content-Length: 5\r\n\r\nhello",
+            CHUNKED + b"5\r\nhello\r\n0\r\n\r\n",
+        ):
+            self.setUp()
+            response = self.answer(answer)
+            self.lose(ConnectionLost())
+            freed = len(self.freed)
+            sink = self.body(response)
+            self.assertEqual(sink.received, b"hello")
+            self.assertIsInstance(sink.lost, ResponseDone)
+            self.assertEqual(len(self.freed), freed)  # it is of no use any more
+
     def test_back_pressure(self) -> None:
         """Who takes a body can have it wait; the next answer comes all the same."""
         sink = self.body(self.answer(OK + b"Content-Length: 5\r\n\r\nhel"))
