@@ -14,7 +14,7 @@ import attrs
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from twisted.web.http_headers import Headers
 
-from llmux.engine.names import Raw, canonical, headers_of
+from llmux.engine.names import LONGEST, Raw, canonical, headers_of
 
 END = b"\r\n\r\n"
 """What every head ends with."""
@@ -78,6 +78,8 @@ class _Found:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header."""
         self.count += 1
+        if len(name) > LONGEST:
+            raise ValueError("the name of a header is too long")  # which llhttp passes on
         name = canonical(name)
         value = value.strip(b" \t")
         values = self.raw.get(name)

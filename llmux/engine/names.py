@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from twisted.web.http_headers import Headers
 
+LONGEST = 256
+"""
+Bytes of a name of a stranger's that are worth a look: names are remembered for good, by Twisted as
+well as here.
+"""
+
 _MOST = 4096  # that are remembered: a peer could make up any number
 _known: dict[bytes, bytes] = {}
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 from twisted.web.http_headers import Headers
 
+from llmux.engine.names import LONGEST
 from llmux.headers import tokens
 from llmux.server.refusals import Refusal, Refused
 
@@ -103,6 +104,8 @@ def read_header(line: bytes) -> tuple[bytes, bytes]:
     name, colon, value = line.partition(b":")
     if not colon or not _TOKEN.fullmatch(name):
         raise Refused(Refusal.HEADER_NAME)
+    if len(name) > LONGEST:
+        raise Refused(Refusal.HEADER_NAME, f"of at most {LONGEST} bytes")
     if _CONTROL.search(value):
         raise Refused(Refusal.HEADER_VALUE, name.decode("ascii"))
     return name, value.strip(_WHITESPACE)

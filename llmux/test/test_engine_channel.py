@@ -18,6 +18,7 @@ from twisted.web.server import Request, Site
 from llmux.clock import VirtualClock
 from llmux.engine.channel import LLHTTPChannel
 from llmux.engine.heads import read_whole
+from llmux.engine.names import LONGEST
 
 THEIRS: tuple[ModuleType, ...] = ()
 LACKING = ""
@@ -154,6 +155,7 @@ class HeadTests(SynchronousTestCase):
             b"GET / HTTP/1.1\r\nA\r\n\r\n", b"GET  / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\n",
             b"SOURCE / ICE/1.0\r\n\r\n", b"BREW / HTTP/1.1\r\n\r\n", b"\r\nGET / HTTP/1.1\r\n\r\n",
             b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+            b"GET / HTTP/1.1\r\n" + b"x" * (LONGEST + 1) + b": 1\r\n\r\n",
         ):  # fmt: skip
             self.assertIsNone(read_whole(head), head)
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from llmux.engine.names import LONGEST
 from llmux.headers import tokens
 from llmux.server.head import (
     MAX_HEADERS,
@@ -336,6 +337,14 @@ class TakenTests(SynchronousTestCase):
         """As many headers are taken as may be."""
         head = read(b"GET / HTTP/1.1", HOST, *[b"A: 1"] * (MAX_HEADERS - 1))[1]
         self.assertEqual(len(head.headers.getRawHeaders(b"a", [])), MAX_HEADERS - 1)
+
+    def test_longest_name(self) -> None:
+        """A header's name may only be so long: each that is new is remembered for good."""
+        longest = b"x" * LONGEST
+        head = read(b"GET / HTTP/1.1", HOST, longest + b": 1")[1]
+        self.assertTrue(head.headers.hasHeader(longest))
+        refused = self.assertRaises(Refused, read, b"GET / HTTP/1.1", HOST, b"x" + longest + b": 1")
+        self.assertIs(refused.refusal, Refusal.HEADER_NAME)
 
     def test_connection_tokens(self) -> None:
         """What Connection names is found in all its lines, whatever the case and white space."""
