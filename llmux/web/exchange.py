@@ -88,7 +88,7 @@ class Exchange:
             body = await self._answer()
         except RequestError as error:
             body = await self._tell(error)
-        except CancelledError:  # Klein's sign that the client has left
+        except CancelledError:  # the client has left
             if self._status is None:
                 self._count(CLIENT_LEFT)
         except Exception:
