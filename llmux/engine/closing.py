@@ -16,18 +16,19 @@ class Closing:
 
     def __init__(self) -> None:
         self.over = False
-        self._waiting: Deferred[None] | None = None
+        self._waiting: list[Deferred[None]] = []
 
     def end(self) -> None:
         """Tell that the connection has ended."""
         self.over = True
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting.callback(None)
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
 
     async def wait(self) -> None:
         """Wait for it; being cancelled changes nothing: the connection is there all the same."""
         while not self.over:
-            self._waiting = Deferred()
+            ended: Deferred[None] = Deferred()
+            self._waiting.append(ended)
             with suppress(CancelledError):
-                await self._waiting
+                await ended

@@ -299,6 +299,21 @@ class ConnectionTests(ConnectionCase):
         sink.transport.loseConnection()
         self.assertTrue(self.wire.disconnecting)
 
+    def test_several_wait_for_its_end(self) -> None:
+        """All who wait for a connection's end hear of it, whoever is cancelled meanwhile."""
+        heard: list[str] = []
+
+        async def wait(name: str) -> None:
+            await self.connection.closing.wait()
+            heard.append(name)
+
+        waiting = [Deferred.fromCoroutine(wait(name)) for name in "abc"]
+        waiting[0].addErrback(lambda failure: failure.trap(CancelledError))
+        waiting[0].cancel()
+        self.assertEqual(heard, [])
+        self.lose()
+        self.assertEqual(sorted(heard), ["a", "b", "c"])
+
     def test_interim_answers(self) -> None:
         """Answers before the answer are skipped."""
         early = b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n"
