@@ -105,6 +105,8 @@ class LLMuxService(Service):
         """Have others accept clients, who pass on to us what only we can answer."""
         app, doors = self._app, self._doors
         inner, path = open_inner_door(app.state_dir)
+        if path.parent != app.state_dir:  # its path would have been too long there
+            self._own.callback(path.parent.rmdir)
         self._own.callback(path.unlink, missing_ok=True)
         self._operators_ports += serve(self._reactor, [inner], app.site)
         count = app.config.workers

@@ -187,7 +187,8 @@ class _BodyRelay(Protocol):
     def pauseProducing(self) -> None:
         """See :meth:`IPushProducer.pauseProducing`: the client does not keep up."""
         self._watchdog.pause()
-        self._stall.begin()
+        if not self.ended.called:
+            self._stall.begin()
         self.transport.pauseProducing()  # type: ignore[union-attr]  # a body's transport can
 
     def resumeProducing(self) -> None:

@@ -35,7 +35,7 @@ class RelayRequest(Request):
     :ivar request_id: what it is called in the log, at the backend and at the client.
     :ivar envelope: finds the model in what the client sends; ``None`` until the head was taken.
     :ivar body_length: bytes of body that have come.
-    :ivar when_lost: called when the client has gone before the end of its answer, and before any
+    :ivar when_lost: called when the client has gone before it has taken its answer, and before any
         :meth:`notifyFinish` tells that; it costs nothing where that does not happen.
     :ivar bytes_sent: bytes of the answer's body that were handed to the connection.
     """

@@ -51,6 +51,13 @@ class PassingTests(SynchronousTestCase):
         self.assertEqual(logs.format_text(arrived), logs.format_text(event))
         self.assertEqual(logs.format_json(arrived), logs.format_json(event))
 
+    def test_output_without_lines(self) -> None:
+        """What has no line's end is not kept for ever."""
+        for _ in range(17):
+            self.process.childDataReceived(2, b"x" * 64 * 1024)
+        (event,) = self.recorder.events
+        self.assertEqual(len(event["said"]), 17 * 64 * 1024)
+
     def test_other_output(self) -> None:
         """All else that it says is logged, too, in whole lines."""
         self.process.childDataReceived(2, b"Segmenta")

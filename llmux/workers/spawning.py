@@ -25,6 +25,7 @@ BOARD = 4
 """The one at which the board is."""
 
 _OURS = "llmux.engine."
+_LONGEST = 1024 * 1024  # bytes of a line of a worker's output
 
 
 @attrs.frozen
@@ -105,6 +106,9 @@ class WorkerProcess(ProcessProtocol):
         *lines, self._rest[childFD] = (self._rest[childFD] + data).split(b"\n")
         for line in lines:
             self._take(line.decode("utf-8", "replace"))
+        if len(self._rest[childFD]) > _LONGEST:
+            self._take(self._rest[childFD].decode("utf-8", "replace"))
+            self._rest[childFD] = b""
 
     def processEnded(self, reason: Failure = connectionDone) -> None:
         """Tell how it has ended."""
