@@ -244,8 +244,9 @@ class ClientConnection(Protocol):
 
     def _switch(self, head: ResponseHead, rest: bytes, switched: Deferred[Any]) -> None:
         self._phase = _Phase.TUNNEL
+        self._received = rest
         self.transport.pauseProducing()  # until somebody takes what comes
-        switched.callback(Switched(self, head.phrase, head.headers, rest))
+        switched.callback(Switched(self, head.phrase, head.headers))
 
     def _ended(self, rest: bytes) -> None:
         """Take the end of an answer; what comes behind it belongs to no other one."""

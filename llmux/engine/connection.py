@@ -74,7 +74,7 @@ class IClientConnection(Interface):
 
     def tunnel(received: Callable[[bytes], None], lost: Callable[[Failure], None]) -> None:
         """
-        Hand on what comes after the switch.
+        Hand on what comes after the switch, beginning with what has come already.
 
         :param received: takes bytes as they come.
         :param lost: called with the reason when the connection has ended.
@@ -105,10 +105,8 @@ class Switched:
     :param connection: on which it came; it is paused.
     :param reason: its reason phrase.
     :param headers: all of them.
-    :param early: what has come behind it.
     """
 
     connection: IClientConnection
     reason: bytes
     headers: Headers
-    early: bytes

@@ -97,7 +97,8 @@ class BackendConnection(HTTP11ClientProtocol):
         self.failed = False
         self.closing = Closing()
         self._broken_off = False
-        self._early = b""
+        self._early = b""  # of a head, or for a tunnel that nobody has opened yet
+        self._switched = False
         self._tunnel: tuple[Callable[[bytes], None], Callable[[Failure], None]] | None = None
 
     @property
@@ -166,11 +167,16 @@ class BackendConnection(HTTP11ClientProtocol):
     def tunnel(self, received: Callable[[bytes], None], lost: Callable[[Failure], None]) -> None:
         """See :meth:`IClientConnection.tunnel`."""
         self._tunnel = received, lost
+        early, self._early = self._early, b""
+        if early:
+            received(early)
 
     def dataReceived(self, data: bytes) -> None:
         """See :meth:`IProtocol.dataReceived`."""
         if self._tunnel is not None:
             self._tunnel[0](data)
+        elif self._switched:
+            self._early += data
         elif self._upgraded is not None:
             self._early += data
             self._look_for_switch(self._upgraded)
@@ -187,7 +193,7 @@ class BackendConnection(HTTP11ClientProtocol):
             self.closing.end()
 
     def _tell_of_end(self, reason: Failure) -> None:
-        if self._early:  # of a head that has not come to its end
+        if self._early and not self._switched:  # a head that has not come to its end
             early, self._early, self._upgraded = self._early, b"", None
             super().dataReceived(early)
         state = self.state
@@ -223,10 +229,10 @@ class BackendConnection(HTTP11ClientProtocol):
             if found is None:
                 self._early = rest  # an interim answer, such as 103
                 continue
-            self._upgraded, self._early = None, b""
+            self._upgraded, self._early, self._switched = None, rest, True
             transport.pauseProducing()  # until somebody takes what comes
             headers = _headers(head.split(b"\r\n")[1:])
-            upgraded.callback(Switched(self, found[1] or b"", headers, rest))
+            upgraded.callback(Switched(self, found[1] or b"", headers))
             return
         undecided = len(self._early) < len(b"HTTP/1.1 1xx")
         if not (undecided and b"HTTP/1.1 1".startswith(self._early[: len(b"HTTP/1.1 1")])):

@@ -31,9 +31,9 @@ PROTOCOL = b"websocket"
 def asks_for_tunnel(request: RelayRequest) -> bool:
     """Tell whether a request asks for a protocol that is tunnelled (RFC 6455, 4.1)."""
     return (
-        tokens(request.requestHeaders, b"upgrade") == {PROTOCOL}
+        request.method == b"GET"
+        and tokens(request.requestHeaders, b"upgrade") == {PROTOCOL}
         and b"upgrade" in tokens(request.requestHeaders, b"connection")
-        and request.method == b"GET"
         and request.clientproto == b"HTTP/1.1"
         and not request.body_length
     )
@@ -127,10 +127,9 @@ class Tunnel:
         )
         lease, connection = self._relay.lease, self._switched.connection
         lease.heard_at = lambda: watchdog.fed_at
-        connection.tunnel(self._from_backend, self._backend_closed)
         request.registerProducer(self, True)  # type: ignore[no-untyped-call]  # Twisted's
         backend.registerProducer(_ClientSide(request.channel), True)
-        self._from_backend(self._switched.early)
+        connection.tunnel(self._from_backend, self._backend_closed)
         request.channel.tunnel(self._from_client)
         backend.resumeProducing()
         lease.on_revoked(lambda why: self._give_up(Ending(why.value)))

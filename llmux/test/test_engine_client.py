@@ -409,7 +409,7 @@ class ConnectionTests(ConnectionCase):
             self.connection.dataReceived(bytes([byte]))
         switched = self.successResultOf(upgraded)
         assert isinstance(switched, Switched)
-        self.assertEqual((switched.reason, switched.early), (b"Yes", b""))
+        self.assertEqual(switched.reason, b"Yes")
         self.assertEqual(switched.headers.getRawHeaders(b"upgrade"), [b"y"])
         self.assertEqual(self.wire.producerState, "paused")
         received: list[bytes] = []
@@ -602,11 +602,12 @@ class StrictTests(ConnectionCase):
         """What comes on a switched connection is kept for whoever opens the tunnel."""
         upgraded = self.connection.upgrade(ClientRequest(b"GET", b"/", HOST))
         self.connection.dataReceived(b"HTTP/1.1 101 Yes\r\nUpgrade: y\r\n\r\nearly")
-        self.assertEqual(self.successResultOf(upgraded).early, b"early")
-        self.connection.dataReceived(b"late")
+        self.successResultOf(upgraded)
+        self.connection.dataReceived(b" and late")
         received: list[bytes] = []
         self.connection.tunnel(received.append, lambda reason: None)
-        self.assertEqual(received, [b"late"])
+        self.connection.dataReceived(b" and on")
+        self.assertEqual(received, [b"early and late", b" and on"])
 
     def test_from_within(self) -> None:
         """The next request can be sent while one hears of its answer's end."""
