@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.web.http_headers import Headers
 
-from llmux.engine.names import canonical, headers_of
+from llmux.engine.names import canonical, headers_of, raw_of
 
 HOP_BY_HOP = frozenset(
     {
@@ -38,10 +38,11 @@ def for_backend(received: Headers, host: bytes) -> Headers:
     :param received: what the client sent.
     :param host: the backend's ``host:port``.
     """
-    named = tokens(received, b"Connection")
+    sent = raw_of(received)
+    named = tokens(received, b"Connection") if b"Connection" in sent else _NONE
     raw = {
         name: list(values)
-        for name, values in received.getAllRawHeaders()
+        for name, values in sent.items()
         if name not in _NOT_FOR_BACKENDS and (not named or name.lower() not in named)
     }
     raw[b"Host"] = [host]
@@ -56,15 +57,16 @@ def for_client(received: Headers, length: int | None) -> Headers:
     :param length: the body's length in bytes, if the backend announced one and there is a body, so
         that the client sees where an answer was cut.
     """
-    named = tokens(received, b"Connection")
+    sent = raw_of(received)
+    named = tokens(received, b"Connection") if b"Connection" in sent else _NONE
     raw = {
         name: list(values)
-        for name, values in received.getAllRawHeaders()
+        for name, values in sent.items()
         if name not in _HOP_BY_HOP and (not named or name.lower() not in named)
     }
     if length is not None:
         raw[_LENGTH] = [b"%d" % length]
-    elif received.hasHeader(b"Transfer-Encoding"):
+    elif b"Transfer-Encoding" in sent:
         raw.pop(_LENGTH, None)  # which it overrules: RFC 9112, 6.3
     return headers_of(raw)
 

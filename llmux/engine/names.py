@@ -38,6 +38,11 @@ def headers_of(raw: Raw) -> Headers:
     return headers
 
 
+def raw_of(headers: Headers) -> Raw:
+    """Give what headers hold, to be looked at; to find one takes no more than a dictionary does."""
+    return headers._rawHeaders
+
+
 def put(headers: Headers, name: bytes, value: bytes) -> None:
     """
     Set a header of our own, instead of those of its name.

@@ -13,6 +13,8 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer, IClientRequest
 from zope.interface import implementer
 
+from llmux.engine.names import raw_of
+
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _TARGET = re.compile(rb"[\x21-\x7e]+").fullmatch
 _FRAMING = (b"Content-Length", b"Transfer-Encoding")
@@ -61,7 +63,7 @@ class ClientRequest:
             raise ValueError(f"Invalid method {self.method!r}")
         if not _TARGET(self.target):
             raise ValueError(f"Invalid URI {self.target!r}")
-        if len(self.headers.getRawHeaders(b"Host", ())) != 1:
+        if len(raw_of(self.headers).get(b"Host", ())) != 1:
             raise ValueError("Exactly one Host header required")
 
     def take_whole(self) -> bytes | None:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import functools
 import os
 import time
-from pathlib import Path
 
 from llmux.hooks.contract import ProcessId
 
-_PROC = Path("/proc")
+_MOST = 4096  # bytes
 _ENDED = "ZXx"  # states of processes that have exited, whether their parent has noticed or not
 _STATE, _STARTED = 0, 19  # of what follows the name in /proc/PID/stat (proc(5), fields 3 and 22)
 
@@ -55,7 +54,7 @@ def age(process: ProcessId) -> float:
 def _look(pid: int) -> tuple[ProcessId, str] | None:
     """Give who has a number, and the letter of its state."""
     try:
-        stat = (_PROC / str(pid) / "stat").read_bytes()
+        stat = _read(f"/proc/{pid}/stat")
         boot = _boot()
     except (FileNotFoundError, ProcessLookupError):  # the latter if it goes while it is read
         return None
@@ -63,6 +62,15 @@ def _look(pid: int) -> tuple[ProcessId, str] | None:
     return ProcessId(pid, int(fields[_STARTED]), boot), fields[_STATE].decode("ascii")
 
 
+def _read(path: str) -> bytes:
+    """Read a small file of the kernel's in one call, for which a switch waits."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, _MOST)
+    finally:
+        os.close(descriptor)
+
+
 @functools.cache
 def _boot() -> str:
-    return (_PROC / "sys/kernel/random/boot_id").read_text("ascii").strip()
+    return _read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()

@@ -118,7 +118,9 @@ class Follower:
         if size - self._position > KEPT:  # it prints faster than anybody could read
             self._position = size - KEPT
             self._rest = b"[...] "
-        added = self._output.read(self._position, KEPT)
+        added = b""
+        if size > self._position:  # most hooks print nothing
+            added = self._output.read(self._position, KEPT)
         self._position += len(added)
         self._tail = (self._tail + added)[-KEPT:]
         *lines, self._rest = (self._rest + added).split(b"\n")

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 from twisted.web.http_headers import Headers
 
-from llmux.engine.names import LONGEST
+from llmux.engine.names import LONGEST, raw_of
 from llmux.headers import tokens
 from llmux.server.refusals import Refusal, Refused
 
@@ -119,7 +119,7 @@ def end_head(line: RequestLine, headers: Headers) -> Head:
     :param headers: all of them.
     :raises Refused: if it cannot be taken.
     """
-    found = dict(headers.getAllRawHeaders())  # under the names that Twisted gives them
+    found = raw_of(headers)
     hosts = found.get(b"Host", ())
     if len(hosts) > 1 or (not hosts and line.version == b"HTTP/1.1"):
         raise Refused(Refusal.HOST)

@@ -11,6 +11,7 @@ from twisted.web.http import NO_BODY_CODES, datetimeToString
 from twisted.web.http_headers import Headers
 from twisted.web.server import Request
 
+from llmux.engine.names import raw_of
 from llmux.envelope import EnvelopeReader
 from llmux.errors import RequestError
 from llmux.server.head import RequestLine
@@ -96,7 +97,7 @@ class RelayRequest(Request):
     def gotLength(self, length: int | None) -> None:
         """Make room for the body: the head has been taken."""
         terms = self.channel.terms
-        types = self.requestHeaders.getRawHeaders(b"content-type")
+        types = raw_of(self.requestHeaders).get(b"Content-Type")
         self.envelope = terms.read_envelope(self.uri, types[0] if types else None)
         self.content = open_spool(terms.limits.spool_dir, length)
 
@@ -202,7 +203,7 @@ class RelayRequest(Request):
         if (
             self.clientproto == b"HTTP/1.1"
             and not bodiless
-            and not headers.hasHeader(b"Content-Length")
+            and b"Content-Length" not in raw_of(headers)
         ):
             headers.setRawHeaders(b"Transfer-Encoding", [b"chunked"])
             self.chunked = 1

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
 from twisted.web.server import Request
 
-from llmux.engine.names import put
+from llmux.engine.names import put, raw_of
 from llmux.errors import BackendError, RequestError
 from llmux.events import Events
 from llmux.server.request import CLIENT_LEFT, RelayRequest
@@ -76,7 +76,7 @@ def send(request: RelayRequest, body: bytes | None) -> None:
 
 def identify(request: RelayRequest) -> None:
     """Give a request the name that its client calls it by, if that can be shown, or a new one."""
-    given = request.requestHeaders.getRawHeaders(b"X-Request-Id")
+    given = raw_of(request.requestHeaders).get(b"X-Request-Id")
     if given is not None and len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
         request.request_id = given[0]
     else:
