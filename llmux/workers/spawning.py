@@ -25,7 +25,6 @@ BOARD = 4
 """The one at which the board is."""
 
 _OURS = "llmux.engine."
-_LONGEST = 1024 * 1024  # bytes of a line of a worker's output
 
 
 @attrs.frozen
@@ -82,8 +81,10 @@ class WorkerProcess(ProcessProtocol):
     A worker's process.
 
     :param ended: called with how it has ended, in words.
+    :ivar longest: bytes of a line of its output; what is longer is logged in pieces.
     """
 
+    longest = 1024 * 1024
     _log = make_logger()
 
     def __init__(self, ended: Callable[[str], None]) -> None:
@@ -106,7 +107,7 @@ class WorkerProcess(ProcessProtocol):
         *lines, self._rest[childFD] = (self._rest[childFD] + data).split(b"\n")
         for line in lines:
             self._take(line.decode("utf-8", "replace"))
-        if len(self._rest[childFD]) > _LONGEST:
+        if len(self._rest[childFD]) > self.longest:
             self._take(self._rest[childFD].decode("utf-8", "replace"))
             self._rest[childFD] = b""
 
