@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.web.http_headers import Headers
 
-from llmux.engine.names import canonical, headers_of, raw_of
+from llmux.engine.names import Raw, canonical, headers_of, raw_of
 
 HOP_BY_HOP = frozenset(
     {
@@ -38,13 +38,7 @@ def for_backend(received: Headers, host: bytes) -> Headers:
     :param received: what the client sent.
     :param host: the backend's ``host:port``.
     """
-    sent = raw_of(received)
-    named = tokens(received, b"Connection") if b"Connection" in sent else _NONE
-    raw = {
-        name: list(values)
-        for name, values in sent.items()
-        if name not in _NOT_FOR_BACKENDS and (not named or name.lower() not in named)
-    }
+    raw = _passed_on(received, _NOT_FOR_BACKENDS)
     raw[b"Host"] = [host]
     return headers_of(raw)
 
@@ -57,26 +51,30 @@ def for_client(received: Headers, length: int | None) -> Headers:
     :param length: the body's length in bytes, if the backend announced one and there is a body, so
         that the client sees where an answer was cut.
     """
-    sent = raw_of(received)
-    named = tokens(received, b"Connection") if b"Connection" in sent else _NONE
-    raw = {
-        name: list(values)
-        for name, values in sent.items()
-        if name not in _HOP_BY_HOP and (not named or name.lower() not in named)
-    }
+    raw = _passed_on(received, _HOP_BY_HOP)
     if length is not None:
         raw[_LENGTH] = [b"%d" % length]
-    elif b"Transfer-Encoding" in sent:
+    elif b"Transfer-Encoding" in raw_of(received):
         raw.pop(_LENGTH, None)  # which it overrules: RFC 9112, 6.3
     return headers_of(raw)
 
 
 def tokens(headers: Headers, name: bytes) -> frozenset[bytes]:
     """Give the words of a header that is a list (RFC 9110, 5.6.1), in lower case."""
-    lines = headers.getRawHeaders(name)
+    lines = raw_of(headers).get(canonical(name))
     if lines is None:
         return _NONE
     return frozenset(token for line in lines for token in _words(line))
+
+
+def _passed_on(received: Headers, dropped: frozenset[bytes]) -> Raw:
+    """Copy headers but for some, and for those that speak of one connection by its own word."""
+    named = tokens(received, b"Connection")
+    return {
+        name: list(values)
+        for name, values in raw_of(received).items()
+        if name not in dropped and (not named or name.lower() not in named)
+    }
 
 
 def _words(line: bytes) -> list[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from http import HTTPStatus  # twisted.web does not know all of them
-from random import getrandbits
+from random import Random
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -18,6 +18,7 @@ from llmux.events import Events
 from llmux.server.request import CLIENT_LEFT, RelayRequest
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_chance = Random()  # noqa: S311  # names are told apart, and no secret; nobody else can seed it
 _SHOWN_OF_AN_ERROR = 500  # characters of a backend's error, if it is no JSON
 
 
@@ -80,7 +81,7 @@ def identify(request: RelayRequest) -> None:
     if given is not None and len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
         request.request_id = given[0]
     else:
-        request.request_id = b"%032x" % getrandbits(128)  # told apart, and no secret
+        request.request_id = b"%032x" % _chance.getrandbits(128)
     put(request.responseHeaders, b"X-Request-Id", request.request_id)
 
 
