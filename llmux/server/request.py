@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web.http import NO_BODY_CODES, datetimeToString
 from twisted.web.http_headers import Headers
@@ -36,8 +35,8 @@ class RelayRequest(Request):
     :ivar request_id: what it is called in the log, at the backend and at the client.
     :ivar envelope: finds the model in what the client sends; ``None`` until the head was taken.
     :ivar body_length: bytes of body that have come.
-    :ivar when_lost: called when the client has gone before it has taken its answer, and before any
-        :meth:`notifyFinish` tells that; it costs nothing where that does not happen.
+    :ivar when_lost: called when the client has gone before it has taken its answer; unlike what
+        :meth:`notifyFinish` gives it costs nothing where that does not happen.
     :ivar bytes_sent: bytes of the answer's body that were handed to the connection.
     """
 
@@ -87,12 +86,9 @@ class RelayRequest(Request):
 
     def connectionLost(self, reason: Failure) -> None:
         """See :meth:`IRequest.connectionLost`."""
-        when_lost = self.when_lost
-        if when_lost is not None:
-            lost: Deferred[None] = Deferred()
-            lost.addErrback(lambda _: when_lost())
-            self.notifications.insert(0, lost)
         super().connectionLost(reason)
+        if self.when_lost is not None:
+            self.when_lost()
 
     def gotLength(self, length: int | None) -> None:
         """Make room for the body: the head has been taken."""

@@ -38,7 +38,8 @@ class IdentityTests(TestCase):
         self.assertEqual(split(self.backend.requests[0])[1][b"x-request-id"], [b"my-1"])
 
     async def test_made(self) -> None:
-        """A request without a usable name gets one: the same for the client and the backend."""
+        """A request without a usable name gets its own: the same for the client and the backend."""
+        names = set()
         for head in (
             b"", b"X-Request-Id: \r\n", b"X-Request-Id: a b\r\n", b"X-Request-Id: \xff\r\n",
             b"X-Request-Id: 1\r\nX-Request-Id: 2\r\n", b"X-Request-Id: %s\r\n" % (b"x" * 129),
@@ -47,6 +48,8 @@ class IdentityTests(TestCase):
             (made,) = split(answer)[1][b"x-request-id"]
             self.assertRegex(made, rb"\A[0-9a-f]{32}\Z")
             self.assertEqual(split(self.backend.requests[-1])[1][b"x-request-id"], [made])
+            names.add(made)
+        self.assertEqual(len(names), 6)
 
     async def test_on_every_answer(self) -> None:
         """Own answers, errors and refusals carry the name, too."""

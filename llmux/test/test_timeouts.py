@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import cast
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError
@@ -12,14 +14,17 @@ from twisted.internet.error import (
     DNSLookupError,
     TimeoutError,
 )
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, ITransport
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web._newclient import RequestNotSent
 
 from llmux.clock import VirtualClock
+from llmux.engine.connection import IClientResponse
 from llmux.errors import BackendRefused, BackendTimedOut, NoSocket
-from llmux.proxy.relay import backend_error
+from llmux.lease import Lease
+from llmux.proxy.answer import _BodyRelay
+from llmux.proxy.relay import Ending, Relay, backend_error
 from llmux.proxy.stall import StalledClient
 from llmux.test.loopback import RawBackend, Served, http_answer, http_post, split, until
 
@@ -173,6 +178,22 @@ class StallRuleTests(SynchronousTestCase):
         self.clock.advance(1000)
         self.assertEqual(self.cut_at, [])
         self.stall.end()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_answer_has_ended(self) -> None:
+        """A client that takes nothing is not watched when its answer has timed out already."""
+        relay = SimpleNamespace(
+            request=self.request,
+            clock=self.clock,
+            settings=SimpleNamespace(idle_timeout_secs=5.0, client_stall_secs=10.0),
+            leaving_since=lambda: None,
+            lease=Lease("a", 1, 0.0, 0.0, lambda lease, outcome: None),
+        )
+        body = _BodyRelay(cast(Relay, relay), cast(IClientResponse, None), None)
+        body.transport = cast(ITransport, SimpleNamespace(pauseProducing=lambda: None))
+        self.clock.advance(5)
+        self.assertEqual(body.ended.result, Ending.TIMEOUT)
+        body.pauseProducing()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_model_is_wanted_to_go(self) -> None:
