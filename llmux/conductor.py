@@ -102,6 +102,7 @@ class Conductor:
         self._deliberation = Deliberation(admission, outlook, policy, costs, unavailable)
         self._outlook = outlook
         self._clock = clock
+        self._course = course
         self._health = health
         self._preparing = preparing
         self._report = report
@@ -207,6 +208,7 @@ class Conductor:
                     victim.revoke(Revocation.BACKEND_DOWN, now)
                 elif victim.to_be_killed:
                     victim.revoke(Revocation.KILLED, now)
+        self._course.expect_sleep(switch)
         if switch.target is not None:
             switch.target.comes()
             self._report.started(switch)
@@ -280,6 +282,7 @@ class Conductor:
         if victim.state is State.DRAINING:
             victim.enter(State.AWAKE, now)
             self._health.watch(victim)
+        self._course.forgo(victim)
         self._changed = True
 
     def _change(self, switch: Switch, decision: PolicyDecision, now: float) -> None:
@@ -295,6 +298,7 @@ class Conductor:
         switch.target.comes_no_more()
         switch.target, switch.placement = target, plan.placement
         target.comes()
+        self._course.expect_sleep(switch)
         self._keep_open(switch, decision.admit)  # a last word is not asked for it again
         self._report.started(switch)
         self._changed = True
@@ -305,9 +309,8 @@ class Conductor:
         if switch.target is not None:
             switch.target.comes_no_more()
             self._report.called_off(switch, reason)
-        now = self._clock.seconds()
         for victim in switch.victims:
-            self._stay(victim, now)
+            self._stay(victim, self._clock.seconds())
         self._changed = True
         if switch.order is not None:
             switch.order.fail(f"it was called off: {reason}", tried=False)
@@ -336,6 +339,7 @@ class Conductor:
             self._call_off(switch, unwanted)
         else:
             self.switches.remove(switch)
+        self._course.forgo(*switch.models)
         if switch.target is not None:
             switch.target.comes_no_more()
         if switch.reservation is not None and switch.done and not switch.reservation.over:

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from txaio.tx import make_logger
 
-from llmux.amounts import Amounts
+from llmux.budget import Placement
 from llmux.events import Events
 from llmux.hooks.contract import Hook, HookCall, HookResult, IHookRunner, Reason
 from llmux.lifecycle import HookReport, Model
@@ -72,6 +72,20 @@ class HookRuns:
         model.enter(state, self.clock.seconds())
         self._remember()
 
+    def expect(
+        self, model: Model, hook: Hook, occasion: Occasion, place: Placement | None = None
+    ) -> None:
+        """
+        Let a hook be got ready that will probably run next.
+
+        :param place: where its model is by then, if it is elsewhere now.
+        """
+        self._hooks.expect(_call(model, hook, occasion, place or model.place))
+
+    def forgo(self, model: Model) -> None:
+        """Let no hook of a model be kept ready any more."""
+        self._hooks.forgo(model.name)
+
     def stop(self, model: Model) -> None:
         """End all hooks of a model that run; their results come when they have ended."""
         self._hooks.stop(model.name)
@@ -120,10 +134,7 @@ class HookRuns:
     async def _run(
         self, model: Model, hook: Hook, occasion: Occasion, limit: float | None
     ) -> HookResult:
-        call = HookCall(
-            model.name, hook, occasion.source, occasion.target, occasion.reason, limit,
-            _placement(model, hook),
-        )  # fmt: skip
+        call = attrs.evolve(_call(model, hook, occasion, model.place), limit=limit)
         began = self.clock.seconds()
         model.reports[hook] = HookReport(occasion.reason, began)
         try:
@@ -152,13 +163,18 @@ class HookRuns:
             )
 
 
-def _placement(model: Model, hook: Hook) -> Amounts | None:
+def _call(model: Model, hook: Hook, occasion: Occasion, place: Placement) -> HookCall:
     """
-    Say where a model is, or is to be; while it is being prepared, that is not settled yet.
+    Say what a hook is to be told.
 
     One that may be awake already in any of several places is woken in the first of them: either it
     is awake, and its wake hook leaves it where it is, or it is not, and any place is as good.
+
+    :param place: where the model is, or is to be; while it is being prepared, that is not settled
+        yet.
     """
-    if model.place.known and hook is not Hook.PREPARE:
-        return model.place.needs
-    return model.config.needs[0] if hook is Hook.WAKE else None
+    placement = model.config.needs[0] if hook is Hook.WAKE else None
+    if place.known and hook is not Hook.PREPARE:
+        placement = place.needs
+    source, target, reason = occasion.source, occasion.target, occasion.reason
+    return HookCall(model.name, hook, source, target, reason, placement=placement)

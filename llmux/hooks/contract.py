@@ -158,6 +158,17 @@ class IHookRunner(Interface):
     def has(model: str, hook: Hook) -> bool:
         """Tell whether a model has such a hook; ``wake`` and ``sleep`` every model has."""
 
+    def expect(call: HookCall) -> None:
+        """
+        Get a hook ready that will probably run soon, if that makes its start any faster.
+
+        Nothing of it is seen to happen.  It is a hint: the hook may run with another call, too, or
+        never, which :meth:`forgo` then tells.
+        """
+
+    def forgo(model: str) -> None:
+        """Expect no hook of a model any more; those that run are not concerned."""
+
     def stop(model: str) -> None:
         """
         End all hooks of a model that run, as their deadline would; their results come when they

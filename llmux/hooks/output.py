@@ -97,10 +97,14 @@ class Follower:
     def __init__(self, output: OutputFile) -> None:
         self._output = output
         self._position: int | None = None  # unknown, until its end can be looked up
-        with suppress(OSError):
-            self._position = output.size()
+        self.skip()
         self._rest = b""
         self._tail = b""
+
+    def skip(self) -> None:
+        """Begin at the file's end at this moment, before anything was read."""
+        with suppress(OSError):
+            self._position = self._output.size()
 
     def lines(self, *, last: bool = False) -> list[str]:
         """

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import select
+from contextlib import suppress
+
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessTerminated
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -29,7 +33,8 @@ class HookProcess(ProcessProtocol):
     :param clock: tells the time.
     :param call: what is run.
     :param follower: follows its output.
-    :param deadline: seconds that it may take.
+    :param deadline: seconds that its script may take.
+    :ivar gate: what its script waits behind, for whoever starts it to set; ``None`` if it does not.
     :ivar leader: the process, once it is spawned and where that can be known.
     """
 
@@ -41,9 +46,11 @@ class HookProcess(ProcessProtocol):
         self.call = call
         self.follower = follower
         self.deadline = deadline
+        self.gate: int | None = None
         self.leader: ProcessId | None = None
         self._clock = clock
         self._began = clock.seconds()
+        self._begun = False
         self._pid: int | None = None
         self._exit: tuple[int | None, int | None] | None = None
         self._ending: Ending | None = None
@@ -63,16 +70,44 @@ class HookProcess(ProcessProtocol):
         self.leader = identify(self._pid)
         return self.leader
 
+    @property
+    def age(self) -> float:
+        """For how many seconds its script runs, or waits if it has not begun."""
+        return self._clock.seconds() - self._began
+
+    @property
+    def waits(self) -> bool:
+        """Whether its script waits behind the gate; else it has begun, or the process has gone."""
+        if self.gate is None or self._exit is not None:
+            return False
+        look = select.poll()
+        look.register(self.gate, 0)  # to hear that nobody is at the other end
+        return not look.poll(0)
+
     def begin(self) -> Deferred[HookResult]:
         """
-        Start the deadline, after the process has been spawned.
+        Let its script begin, if that waits, and start the deadline.
 
         :returns: fires once with the result, and does not fail.
         """
+        if self.gate is not None:
+            self._began = self._clock.seconds()
+            with suppress(BrokenPipeError):  # it ended at the gate: how, its exit says
+                os.write(self.gate, self.call.hook.value.encode("ascii") + b"\n")
+            self.dismiss()
+        self._begun = True
         if self._exit is None:
             self._expiry = self._clock.callLater(self.deadline, self._end_group)
             self._next_look = self._clock.callLater(_POLL, self._follow)
+        else:
+            self._finish()
         return self._result
+
+    def dismiss(self) -> None:
+        """Let it go without its script, if that still waits."""
+        if self.gate is not None:
+            os.close(self.gate)
+            self.gate = None
 
     def stop(self) -> None:
         """End it as its deadline would, if that has not begun yet."""
@@ -95,7 +130,7 @@ class HookProcess(ProcessProtocol):
             self._exit = (status.exitCode, status.signal)
         else:
             self._exit = (0, None)
-        if self._ending is None:
+        if self._begun and self._ending is None:
             self._finish()
 
     def _follow(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from twisted.internet.defer import Deferred, succeed
@@ -20,7 +21,9 @@ from llmux.hooks.spawning import explain, hook_environment, spawn
 from llmux.statedir import model_directory
 
 Started = Callable[[HookCall, ProcessId, float], None]
-"""Takes in, before a hook's script begins, its process and the seconds that it may take."""
+"""
+Takes in, before a hook's script begins, its process, and how old that may become, in seconds.
+"""
 
 Ended = Callable[[HookCall], None]
 """Takes in that a hook has ended, before anybody else hears of it."""
@@ -66,6 +69,7 @@ class HookRunner:
         self._started = started
         self._ended = ended
         self._running: set[HookProcess] = set()
+        self._waiting: dict[tuple[str, Hook], HookProcess] = {}  # expected, their scripts not begun
         self._leftovers: set[LeftoverProcess] = set()
         self._last: dict[tuple[str, Hook], Follower] = {}  # the output of each hook's last run
 
@@ -75,10 +79,12 @@ class HookRunner:
 
         :param config: a model, known or new.
         """
+        self.forgo(config.name)
         self._models[config.name] = config
 
     def forget(self, model: str) -> None:
         """Let a model have no hooks any more; those that run are run to their end."""
+        self.forgo(model)
         self._models.pop(model, None)
         for key in [key for key in self._last if key[0] == model]:
             del self._last[key]
@@ -89,27 +95,35 @@ class HookRunner:
 
     def run(self, call: HookCall) -> Deferred[HookResult]:
         """See :meth:`IHookRunner.run`."""
-        config = self._models.get(call.model)
-        script = None if config is None else _script(config, call.hook)
-        if config is None or script is None:
+        if not self.has(call.model, call.hook):
             return succeed(HookResult(seconds=0.0, error="there is no such hook"))
-        deadline = _deadline(config, call.hook)
-        if call.limit is not None:
-            deadline = max(0.0, min(deadline, call.limit))
-        recorded = call.hook in _RECORDED
         try:
-            directory = model_directory(self._state_dir, call.model)
-            output = OutputFile(directory)
-            process = HookProcess(self._clock, call, Follower(output), deadline)
-            environment = hook_environment(config, call, deadline, directory, self.resources)
-            record = (lambda: self._record(process)) if recorded else None
-            spawn(self._sessions, process, script, environment, output, record)
+            process = self._expected(call)
+            if process is None:
+                process = self._start(call)
+                self._record(process, waited=0.0)
+            else:
+                process.follower.skip()  # what others have printed meanwhile
+                self._record(process, waited=process.age)
         except (OSError, ValueError) as error:
             # no file descriptors, no memory, no disk: the model is not to blame, but was not woken
             return succeed(HookResult(seconds=0.0, error=explain(error)))
         self._running.add(process)
         self._last[call.model, call.hook] = process.follower
-        return process.begin().addCallback(self._forget_process, process, recorded)
+        return process.begin().addCallback(self._forget_process, process)
+
+    def expect(self, call: HookCall) -> None:
+        """See :meth:`IHookRunner.expect`: its shell is started, and waits."""
+        if call.hook not in _RECORDED or not self.has(call.model, call.hook):
+            return
+        process = self._expected(call)
+        with suppress(OSError, ValueError):  # run will meet the same, and tell of it
+            self._waiting[call.model, call.hook] = process or self._start(call)
+
+    def forgo(self, model: str) -> None:
+        """See :meth:`IHookRunner.forgo`."""
+        for key in [key for key in self._waiting if key[0] == model]:
+            self._waiting.pop(key).dismiss()
 
     def stop(self, model: str) -> None:
         """See :meth:`IHookRunner.stop`; what another llmux has left of the model is ended, too."""
@@ -152,19 +166,53 @@ class HookRunner:
                     "the output of {model}'s hooks cannot be cut: {error}", model=model, error=error
                 )
 
-    def _record(self, process: HookProcess) -> None:
+    def _expected(self, call: HookCall) -> HookProcess | None:
+        """Take the process that waits for a call, if there is one; one for another call goes."""
+        process = self._waiting.pop((call.model, call.hook), None)
+        if process is not None and (process.call != call or not process.waits):
+            process.dismiss()
+            return None
+        return process
+
+    def _start(self, call: HookCall) -> HookProcess:
+        """
+        Start a hook's process.
+
+        :raises OSError: if that cannot be done.
+        :raises ValueError: if its script is none that a system takes.
+        """
+        config = self._models[call.model]
+        deadline = _deadline(config, call.hook)
+        if call.limit is not None:
+            deadline = max(0.0, min(deadline, call.limit))
+        directory = model_directory(self._state_dir, call.model)
+        output = OutputFile(directory)
+        process = HookProcess(self._clock, call, Follower(output), deadline)
+        environment = hook_environment(config, call, deadline, directory, self.resources)
+        script = _script(config, call.hook) or ""
+        gated = call.hook in _RECORDED
+        spawn(self._sessions, process, script, environment, output, gated=gated)
+        return process
+
+    def _record(self, process: HookProcess, waited: float) -> None:
+        """
+        Have it recorded that a hook's script begins, if that is to be.
+
+        :param waited: seconds that its process is there already: whoever reads the record counts
+            from when it started.
+        """
+        if process.call.hook not in _RECORDED:
+            return
         try:
             leader = process.identify()
             if leader is not None:
-                self._started(process.call, leader, process.deadline)
+                self._started(process.call, leader, waited + process.deadline)
         except OSError as error:  # better a hook that a restart does not know of than none
             self._log.warn("a hook could not be recorded: {error}", error=error)
 
-    def _forget_process(
-        self, result: HookResult, process: HookProcess, recorded: bool
-    ) -> HookResult:
+    def _forget_process(self, result: HookResult, process: HookProcess) -> HookResult:
         self._running.discard(process)
-        if recorded:
+        if process.call.hook in _RECORDED:
             try:
                 self._ended(process.call)
             except OSError as error:

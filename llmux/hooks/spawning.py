@@ -5,13 +5,16 @@ A script that changes something must not begin before the journal knows its proc
 killed in between, nobody would wait for it, or end it, afterwards.  So its shell waits at a gate,
 which is a pipe for its stdin, and the script begins when a line has come through.  If llmux has
 gone instead, the pipe has ended, and so does the shell.
+
+It may wait for long: the shell of a hook that will probably run next is started ahead of its time,
+so that nobody has to wait for that.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -48,35 +51,33 @@ def spawn(
     script: str,
     environment: Mapping[bytes, bytes],
     output: OutputFile,
-    record: Callable[[], None] | None,
+    *,
+    gated: bool,
 ) -> None:
     """
     Start a hook's process.
 
     :param sessions: starts it.
-    :param process: watches over it.
+    :param process: watches over it, and has its gate.
     :param script: what ``sh -c`` gets.
     :param environment: all of it.
     :param output: takes what it prints.
-    :param record: called when the process is there, before the script begins; ``None`` if it need
-        not wait for anything.
+    :param gated: whether the script waits until it is let begin.
     :raises OSError: if it cannot be started; nothing is left behind then.
     """
-    with ExitStack() as done:
+    with ExitStack() as done, ExitStack() as failed:
         text = _encoded(script)
-        if record is None:
-            stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        else:
+        if gated:
             text = _GATE + text
-            stdin, gate = os.pipe()  # nobody inherits them unasked
-            done.callback(os.close, gate)
+            stdin, process.gate = os.pipe()  # nobody inherits them unasked
+            failed.callback(process.dismiss)
+        else:
+            stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         done.callback(os.close, stdin)
         stdout = output.open()
         done.callback(os.close, stdout)
         sessions.start(process, [_SH, b"-c", text], environment, stdin, stdout)
-        if record is not None:
-            record()
-            os.write(gate, process.call.hook.value.encode("ascii") + b"\n")
+        failed.pop_all()
 
 
 def hook_environment(

@@ -120,6 +120,12 @@ class SimulatedHooks:
         """See :meth:`IHookRunner.has`."""
         return hook in (Hook.WAKE, Hook.SLEEP) or (hook is Hook.STOP and model in self._stops)
 
+    def expect(self, call: HookCall) -> None:
+        """See :meth:`IHookRunner.expect`; nothing would be any faster."""
+
+    def forgo(self, model: str) -> None:
+        """See :meth:`IHookRunner.forgo`."""
+
     def stop(self, model: str) -> None:
         """See :meth:`IHookRunner.stop`; nobody orders that in a simulation."""
 

@@ -94,6 +94,7 @@ class FakeHookRunner:
     :ivar prepares: the models that have a ``prepare`` hook.
     :ivar stubborn: the models whose hooks do not end when they are stopped, but when the test ends
         them.
+    :ivar expected: the calls that are expected, in order.
     :ivar finishing: what another llmux has left running, in order, for the test to end.
     """
 
@@ -110,6 +111,7 @@ class FakeHookRunner:
         self.stops: set[str] = set()
         self.prepares: set[str] = set()
         self.stubborn: set[str] = set()
+        self.expected: list[HookCall] = []
         self.finishing: list[tuple[Leftover, Deferred[None]]] = []
 
     def has(self, model: str, hook: Hook) -> bool:
@@ -123,8 +125,18 @@ class FakeHookRunner:
         }
         return hook not in optional or model in optional[hook]
 
+    def expect(self, call: HookCall) -> None:
+        """See :meth:`IHookRunner.expect`."""
+        self._take(call)
+        self.expected.append(call)
+
+    def forgo(self, model: str) -> None:
+        """See :meth:`IHookRunner.forgo`."""
+        self.expected = [call for call in self.expected if call.model != model]
+
     def run(self, call: HookCall) -> Deferred[HookResult]:
         """See :meth:`IHookRunner.run`."""
+        self._take(call)
         self.calls.append(call)
         if not self.has(call.model, call.hook):
             return succeed(HookResult(seconds=0.0, error="there is no such hook"))
@@ -159,6 +171,10 @@ class FakeHookRunner:
         finished: Deferred[None] = Deferred()
         self.finishing.append((leftover, finished))
         return finished
+
+    def _take(self, call: HookCall) -> None:
+        key = call.model, call.hook
+        self.expected = [each for each in self.expected if (each.model, each.hook) != key]
 
     def names(self) -> list[str]:
         """Give all calls so far as ``hook model``."""
