@@ -103,7 +103,10 @@ class Agenda:
         """Tell, as cheaply as can be, whether there is nothing to be done, as is so mostly."""
         if self.orders or self.reservations or self.bring_back or self.crowded:
             return False
-        return not any(model.health.down or model.moving for model in self._models.values())
+        for model in self._models.values():  # no generator, for it is done behind each answer
+            if model.health.down or model.removed or model.successor is not None:
+                return False
+        return True
 
     def _clean_up(self, now: float, proposal: Proposal) -> Iterator[Switch]:
         for model in self._models.values():

@@ -22,6 +22,7 @@ HOP_BY_HOP = frozenset(
 """Headers that speak of one connection and end with it (RFC 9110, 7.6.1; RFC 9112)."""
 
 _NONE: frozenset[bytes] = frozenset()
+_CONNECTION = b"Connection"
 _LENGTH = b"Content-Length"
 _HOP_BY_HOP = frozenset(map(canonical, HOP_BY_HOP))
 _NOT_FOR_BACKENDS = _HOP_BY_HOP | {b"Host", _LENGTH, b"Expect"}
@@ -69,11 +70,14 @@ def tokens(headers: Headers, name: bytes) -> frozenset[bytes]:
 
 def _passed_on(received: Headers, dropped: frozenset[bytes]) -> Raw:
     """Copy headers but for some, and for those that speak of one connection by its own word."""
-    named = tokens(received, b"Connection")
+    raw = raw_of(received)
+    if _CONNECTION not in raw:
+        return {name: [*values] for name, values in raw.items() if name not in dropped}
+    named = tokens(received, _CONNECTION)
     return {
-        name: list(values)
-        for name, values in raw_of(received).items()
-        if name not in dropped and (not named or name.lower() not in named)
+        name: [*values]
+        for name, values in raw.items()
+        if name not in dropped and name.lower() not in named
     }
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
-from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -16,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from llmux.observed import Observed, Watched
+from llmux.traffic import Traffic
 
 BUCKETS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
@@ -39,15 +39,8 @@ class Metrics:
     def __init__(self, models: Iterable[str], registry: CollectorRegistry | None = None) -> None:
         self._registry = registry = CollectorRegistry() if registry is None else registry
         self._models: frozenset[str] = frozenset()
-        # Finding a series by its labels takes longer than counting in it.  There are as many as
-        # models, or models and statuses that backends have answered with.
-        self._in_flight_of = cache(lambda model: self._in_flight.labels(model))
-        self._answered = cache(
-            lambda model, status: (
-                self._requests.labels(model, str(status)),
-                self._request_duration.labels(model, str(status)),
-            )
-        )
+        self._traffic = Traffic(BUCKETS)
+        registry.register(self._traffic)
 
         def counter(name: str, help: str, *labels: str) -> Counter:
             return Counter(name, help, labels, registry=registry)
@@ -93,18 +86,6 @@ class Metrics:
             "llmux_request_queue_wait_seconds",
             "Time a request spent queued waiting for model readiness",
             "model",
-        )
-        self._in_flight = gauge(
-            "llmux_model_in_flight", "Current in-flight requests per model", "model"
-        )
-        self._requests = counter(
-            "llmux_requests_total", "Total requests processed", "model", "status"
-        )
-        self._request_duration = histogram(
-            "llmux_request_duration_seconds",
-            "End-to-end request duration (time to first byte)",
-            "model",
-            "status",
         )
         self._requests_cut = counter(
             "llmux_requests_cut_total",
@@ -167,7 +148,7 @@ class Metrics:
         self._models = frozenset(models)
         for model in self._models:  # so that a dashboard shows a zero, not a gap
             self._queue_depth.labels(model)
-            self._in_flight.labels(model)
+        self._traffic.know(self._models)
 
     def render(self) -> bytes:
         """Give all metrics in Prometheus's text format 0.0.4."""
@@ -187,7 +168,7 @@ class Metrics:
 
         :param waited: how long it was queued, in seconds; ``None`` if it was not.
         """
-        self._in_flight_of(model).inc()
+        self._traffic.began(model)
         if waited is not None:
             self._queue_wait.labels(model).observe(waited)
 
@@ -197,7 +178,7 @@ class Metrics:
 
     def lease_released(self, model: str) -> None:
         """Count a request that is no longer in flight."""
-        self._in_flight_of(model).dec()
+        self._traffic.ended(model)
 
     def request_answered(self, model: str, status: int, seconds: float) -> None:
         """
@@ -207,10 +188,7 @@ class Metrics:
         :param status: the answer's status; 499 for a client that left before it.
         :param seconds: from its arrival to this moment.
         """
-        label = model if model in self._models else ""
-        requests, duration = self._answered(label, status)
-        requests.inc()
-        duration.observe(seconds)
+        self._traffic.answered(model if model in self._models else "", status, seconds)
 
     def request_cut(self, model: str, reason: str) -> None:
         """Count an answer that ended before its end, and who broke it off."""

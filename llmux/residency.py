@@ -54,10 +54,7 @@ class Residency:
         :param now: the clock's seconds.
         :param proposal: takes it.
         """
-        wishes = self.preload or self.idle_model is not None
-        if not wishes and not any(m.config.idle_sleep_secs for m in self._models.values()):
-            return
-        if self._somebody_waits():
+        if not self._has_wishes() or self._somebody_waits():
             return
         if self.preload:
             proposal.switch = self._preload(now)
@@ -65,6 +62,15 @@ class Residency:
             self._let_sleep(now, proposal)
         if proposal.switch is None and self.idle_model is not None:
             self._wake_idle_model(now, proposal)
+
+    def _has_wishes(self) -> bool:
+        """Tell, as cheaply as can be, whether the owner has said anything of it."""
+        if self.preload or self.idle_model is not None:
+            return True
+        for model in self._models.values():  # noqa: SIM110  # no generator: see Agenda
+            if model.config.idle_sleep_secs:
+                return True
+        return False
 
     def _somebody_waits(self) -> bool:
         """Tell whether anybody waits for a model that is not awake; then there is no time."""

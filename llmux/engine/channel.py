@@ -65,7 +65,7 @@ class LLHTTPChannel(HTTPChannel):
 
         :returns: whether it was taken, or refused; if not, nothing has been done.
         """
-        if head.count > self.maxHeaders or head.size > self.totalHeadersSize:
+        if head.lines > self.maxHeaders or head.size > self.totalHeadersSize:
             return False
         self.resetTimeout()
         before = len(self.requests)

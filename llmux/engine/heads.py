@@ -10,11 +10,12 @@ and each line behind the first is one header.
 
 from __future__ import annotations
 
-import attrs
+from typing import NamedTuple
+
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from twisted.web.http_headers import Headers
 
-from llmux.engine.names import LONGEST, Raw, canonical, headers_of
+from llmux.engine.names import LONGEST, Raw, canonical, headers_of, known
 
 END = b"\r\n\r\n"
 """What every head ends with."""
@@ -24,20 +25,19 @@ _USUAL = bytes({*range(0x20, 0x100), ord("\t")} - {0x7F})
 _VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
 
 
-@attrs.frozen
-class WholeHead:
+class WholeHead(NamedTuple):
     """
     A head that could be read.
 
     :param line: its first line, of three words with one space between each.
     :param headers: all of them, their values without the white space around.
-    :param count: how many they are.
+    :param lines: how many they are.
     :param size: of all of it, in bytes.
     """
 
     line: bytes
     headers: Headers
-    count: int
+    lines: int
     size: int
 
 
@@ -78,12 +78,21 @@ class _Found:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header."""
         self.count += 1
-        if len(name) > LONGEST:
-            raise ValueError("the name of a header is too long")  # which llhttp passes on
-        name = canonical(name)
+        name = known.get(name) or _find(name)
         value = value.strip(b" \t")
         values = self.raw.get(name)
         if values is None:  # as for nearly all
             self.raw[name] = [value]
         else:
             values.append(value)
+
+
+def _find(name: bytes) -> bytes:
+    """
+    Write a name as Twisted does that is not known yet.
+
+    :raises ValueError: if it is too long, which llhttp passes on.
+    """
+    if len(name) > LONGEST:
+        raise ValueError("the name of a header is too long")
+    return canonical(name)

@@ -11,7 +11,8 @@ well as here.
 """
 
 _MOST = 4096  # that are remembered: a peer could make up any number
-_known: dict[bytes, bytes] = {}
+known: dict[bytes, bytes] = {}
+"""Canonical names by what was asked for, for whoever cannot afford to call :func:`canonical`."""
 
 Raw = dict[bytes, list[bytes]]
 """Values by canonical name, each as often as it came."""
@@ -23,7 +24,7 @@ def canonical(name: bytes) -> bytes:
 
     :raises InvalidHeaderName: if it is none.
     """
-    return _known.get(name) or _find(name)
+    return known.get(name) or _find(name)
 
 
 def headers_of(raw: Raw) -> Headers:
@@ -60,6 +61,6 @@ def add(headers: Headers, name: bytes, value: bytes) -> None:
 
 def _find(name: bytes) -> bytes:
     ((found, _),) = Headers({name: []}).getAllRawHeaders()
-    if len(_known) < _MOST:
-        _known[name] = found
+    if len(known) < _MOST:
+        known[name] = found
     return found

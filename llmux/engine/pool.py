@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,8 @@ MakeConnection = Callable[
     [Callable[[IClientConnection], None], Callable[[IClientConnection], None]], Any
 ]
 """Makes the protocol of one connection; see :class:`IClientConnection`."""
+
+_PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 
 
 @attrs.define(eq=False)
@@ -171,13 +174,13 @@ class ConnectionPool:
         encrypted = getattr(transport, "transport", None)  # TLS wraps what has the socket
         handle = (encrypted or transport).getHandle()
         try:
-            pending = handle.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        if pending == b"":
-            self._closing_seen()
+            look = select.poll()
+            look.register(handle.fileno(), select.POLLIN)
+            if not look.poll(0):
+                return True
+            if handle.recv(1, _PEEK) == b"":
+                self._closing_seen()
+        except (OSError, ValueError):  # the latter if it has no number any more
             return False
         return False  # whatever it is: nobody has asked for it
 

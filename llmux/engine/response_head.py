@@ -5,7 +5,7 @@ from __future__ import annotations
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from twisted.web.http import NO_BODY_CODES
 
-from llmux.engine.names import Raw, canonical, headers_of
+from llmux.engine.names import Raw, canonical, headers_of, known
 
 _VERSIONS = {version: (b"HTTP", int(version[0]), int(version[2])) for version in ("1.1", "1.0")}
 
@@ -62,7 +62,7 @@ class ResponseHead:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header."""
-        name = canonical(name)
+        name = known.get(name) or canonical(name)
         value = value.strip()
         values = self._raw.get(name)
         if values is None:  # as for nearly all

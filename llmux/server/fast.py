@@ -31,7 +31,7 @@ class FastChannel(LLHTTPChannel, StrictChannel):
 
     def head_received(self, head: WholeHead) -> bool:
         """See :meth:`LLHTTPChannel.head_received`."""
-        if head.count > MAX_HEADERS or head.size > MAX_HEAD:
+        if head.lines > MAX_HEADERS or head.size > MAX_HEAD:
             return False
         try:
             line = read_request_line(head.line)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-import attrs
 from twisted.web.http_headers import Headers
 
 from llmux.engine.names import LONGEST, raw_of
@@ -31,8 +31,7 @@ _WHITESPACE = b" \t"
 _Found = Mapping[bytes, Sequence[bytes]]
 
 
-@attrs.frozen
-class RequestLine:
+class RequestLine(NamedTuple):
     """
     The first line of a request.
 
@@ -49,8 +48,7 @@ class RequestLine:
     refused: Refused | None = None
 
 
-@attrs.frozen
-class Head:
+class Head(NamedTuple):
     """
     The rest of a request's head.
 

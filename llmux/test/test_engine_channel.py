@@ -136,7 +136,7 @@ class HeadTests(SynchronousTestCase):
         """A head is read: its line, and its headers, without the white space around them."""
         head = read_whole(b"GET /x HTTP/1.1\r\nhost:h\r\nA: \tb c\t\r\na:\r\n\r\n")
         assert head is not None
-        self.assertEqual((head.line, head.count, head.size), (b"GET /x HTTP/1.1", 3, 41))
+        self.assertEqual((head.line, head.lines, head.size), (b"GET /x HTTP/1.1", 3, 41))
         headers = list(head.headers.getAllRawHeaders())
         self.assertEqual(headers, [(b"Host", [b"h"]), (b"A", [b"b c", b""])])
 
@@ -144,7 +144,7 @@ class HeadTests(SynchronousTestCase):
         """That a head asks for another protocol changes nothing about how it is read."""
         head = read_whole(b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
         assert head is not None
-        self.assertEqual(head.count, 2)
+        self.assertEqual(head.lines, 2)
 
     def test_unusual(self) -> None:
         """What is no head, or could be read in two ways, is left to another reader."""

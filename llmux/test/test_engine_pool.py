@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from socket import socket, socketpair
 from typing import Any
 
 import attrs
@@ -21,13 +22,15 @@ class Pretended:
     """
     A connection, and its socket.
 
-    :ivar pending: what its socket has to say: an error, or what has come.
+    :ivar own: our socket, and
+    :ivar server: the other end of it.
     :ivar aborted: whether it has been closed.
     """
 
     free: Any
     closed_idle: Any
-    pending: BaseException | bytes = attrs.Factory(BlockingIOError)
+    own: socket
+    server: socket
     idle: bool = True
     aborted: bool = False
 
@@ -36,15 +39,9 @@ class Pretended:
         """Itself."""
         return self
 
-    def getHandle(self) -> Any:
-        """Itself."""
-        return self
-
-    def recv(self, size: int, flags: int) -> bytes:
-        """Say what there is."""
-        if isinstance(self.pending, bytes):
-            return self.pending
-        raise self.pending
+    def getHandle(self) -> socket:
+        """Give its socket."""
+        return self.own
 
     def send(self, request: object, handing_over: object) -> Deferred[Pretended]:
         """Answer with itself, whatever is asked."""
@@ -71,7 +68,10 @@ class PoolTests(SynchronousTestCase):
 
     def make(self, free: Any, closed_idle: Any) -> Pretended:
         """Make a connection."""
-        self.made.append(Pretended(free, closed_idle))
+        ours, theirs = socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        self.made.append(Pretended(free, closed_idle, ours, theirs))
         return self.made[-1]
 
     def connect(self, factory: Any) -> Deferred[Any]:
@@ -121,14 +121,18 @@ class PoolTests(SynchronousTestCase):
 
     def test_looks_at_the_socket(self) -> None:
         """One on whose socket anything has come is not used, and one of no use any more neither."""
-        for pending in (b"x", OSError(), b""):
+        for happens, silently in (
+            (lambda spent: spent.server.send(b"x"), False),
+            (lambda spent: spent.own.close(), False),
+            (lambda spent: spent.server.close(), True),
+        ):
             self.setUp()
             spent = self.ask()
             spent.end()
-            spent.pending = pending
+            happens(spent)
             self.assertIsNot(self.ask(), spent)
             self.assertTrue(spent.aborted)
-            self.assertEqual(self.pool.closes_silently, pending == b"")
+            self.assertEqual(self.pool.closes_silently, silently)
         self.setUp()
         spent = self.ask()
         spent.end()

@@ -28,7 +28,7 @@ LAYERS = (
     (
         "alarm", "budget", "descriptors", "document", "engine", "envelope", "events", "eviction",
         "hooks.contract", "hooks.output", "journalfile", "leases", "lock", "logs",
-        "metrics observed", "operator", "policy",
+        "metrics observed traffic", "operator", "policy",
         "reservation", "signals", "statedir", "timeline", "tracefile",
     ),
     # what the user says, and what a restart must know
@@ -271,7 +271,9 @@ class RoomTests(SynchronousTestCase):
 
     def test_prometheus(self) -> None:
         """Only the metrics know prometheus_client, of which the service hands the registry on."""
-        self.assert_only({"metrics", "observed", "service"}, lambda m: m.uses("prometheus_client"))
+        self.assert_only(
+            {"metrics", "observed", "service", "traffic"}, lambda m: m.uses("prometheus_client")
+        )
         names = {n for n in MODULES["service"].imports() if below(n, "prometheus_client")}
         self.assertEqual(names, {"prometheus_client.CollectorRegistry"})
 

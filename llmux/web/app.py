@@ -139,10 +139,12 @@ class FrontDoor(KleinResource):
         To find out its route, and to be told that the client has left, costs Klein more than all
         the rest of a small request.
         """
-        relayed = Deferred.fromCoroutine(Exchange(self._house, request).run())
+        relayed = Deferred.fromCoroutine(self._exchange(request))
         request.when_lost = relayed.cancel
-        relayed.addCallback(lambda body: send(request, body))
         relayed.addErrback(self._failed, request)
+
+    async def _exchange(self, request: RelayRequest) -> None:
+        send(request, await Exchange(self._house, request).run())
 
     def _failed(self, failure: Failure, request: RelayRequest) -> None:
         """See to it that what nobody foresaw is logged, and has an end for the client, too."""
