@@ -40,8 +40,7 @@ async def begin_answer(relay: Relay, target: bytes, headers: Headers) -> Answer:
     :raises BackendError: if no head came.
     :raises LeaseRevoked: if the lease was revoked before.
     """
-    response = await relay.first_byte(relay.send(target, headers))
-    return Answer(relay, response.original)
+    return Answer(relay, await relay.first_byte(relay.send(target, headers)))
 
 
 class Answer:

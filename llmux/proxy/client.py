@@ -77,13 +77,24 @@ class RelayClient(HTTPClient):
         self.host = backend.authority.encode("ascii")
 
     def request(  # type: ignore[override]  # bytes that are sent as they are, not values to encode
+        self, method: bytes, target: bytes, headers: Headers, body: IBodyProducer | None
+    ) -> Deferred[RelayResponse]:
+        """
+        Send a request, and have its answer as treq gives it; see :meth:`send`.
+
+        :returns: treq's response, its body unread and unbuffered.
+        """
+        answered = self.send(method, target, headers, body)
+        return answered.addCallback(RelayResponse, self._cookiejar)
+
+    def send(
         self,
         method: bytes,
         target: bytes,
         headers: Headers,
         body: IBodyProducer | None,
         handing_over: HandingOver = unheard,
-    ) -> Deferred[RelayResponse]:
+    ) -> Deferred[IClientResponse]:
         """
         Send a request.
 
@@ -92,30 +103,21 @@ class RelayClient(HTTPClient):
         :param headers: all headers but those of the body's framing; one ``Host`` among them.
         :param body: the body, with its length, or ``None``.
         :param handing_over: see :meth:`ConnectionPool.send`.
-        :returns: treq's response, its body unread and unbuffered.
         """
-        answered = self._pool.send(ClientRequest(method, target, headers, body), handing_over)
-        return answered.addCallback(RelayResponse, self._cookiejar)
+        return self._pool.send(ClientRequest(method, target, headers, body), handing_over)
 
     def upgrade(
         self, target: bytes, headers: Headers, handing_over: HandingOver = unheard
-    ) -> Deferred[Switched | RelayResponse]:
+    ) -> Deferred[Switched | IClientResponse]:
         """
         Ask for another protocol, on a connection of its own.
 
         :param target: path and query, as they go into the request line.
         :param headers: all of them, ``Connection`` and ``Upgrade`` too.
-        :param handing_over: see :meth:`request`.
+        :param handing_over: see :meth:`send`.
         :returns: what the backend made of it.
         """
-
-        def take(answer: Switched | IClientResponse) -> Switched | RelayResponse:
-            if isinstance(answer, Switched):
-                return answer
-            return RelayResponse(answer, self._cookiejar)
-
-        upgraded = self._pool.upgrade(ClientRequest(b"GET", target, headers), handing_over)
-        return upgraded.addCallback(take)
+        return self._pool.upgrade(ClientRequest(b"GET", target, headers), handing_over)
 
     def close_idle(self) -> None:
         """Close the connections on which nothing is under way."""

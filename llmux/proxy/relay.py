@@ -26,7 +26,7 @@ from twisted.web._newclient import (
 from twisted.web.http_headers import Headers
 
 from llmux.config import ModelSettings
-from llmux.engine.connection import IClientConnection, Switched
+from llmux.engine.connection import IClientConnection, IClientResponse, Switched
 from llmux.envelope import Patch
 from llmux.errors import (
     BackendBroke,
@@ -38,7 +38,7 @@ from llmux.errors import (
 )
 from llmux.lease import Lease, Outcome, Revocation
 from llmux.proxy.body import SpooledBody
-from llmux.proxy.client import RelayClient, RelayResponse
+from llmux.proxy.client import RelayClient
 from llmux.proxy.watchdog import Watchdog
 from llmux.server.request import RelayRequest
 
@@ -97,7 +97,7 @@ class Relay:
     _connection: IClientConnection | None = attrs.field(default=None, init=False)
     _body: SpooledBody | None = attrs.field(default=None, init=False)
 
-    def send(self, target: bytes, headers: Headers) -> Deferred[RelayResponse]:
+    def send(self, target: bytes, headers: Headers) -> Deferred[IClientResponse]:
         """
         Send the request.
 
@@ -108,9 +108,9 @@ class Relay:
         self.check_lease()
         self._body = SpooledBody.of(self.request, self.patch)
         method = self.request.method
-        return self.client.request(method, target, headers, self._body, self._handing_over)
+        return self.client.send(method, target, headers, self._body, self._handing_over)
 
-    def upgrade(self, target: bytes, headers: Headers) -> Deferred[Switched | RelayResponse]:
+    def upgrade(self, target: bytes, headers: Headers) -> Deferred[Switched | IClientResponse]:
         """Send the request, which asks for another protocol; see :meth:`send`."""
         self.check_lease()
         return self.client.upgrade(target, headers, self._handing_over)

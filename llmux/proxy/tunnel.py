@@ -55,7 +55,7 @@ async def begin_tunnel(relay: Relay, target: bytes, headers: Headers) -> Answer 
     answer = await relay.first_byte(relay.upgrade(target, headers))
     if isinstance(answer, Switched):
         return Tunnel(relay, answer)
-    return Answer(relay, answer.original)
+    return Answer(relay, answer)
 
 
 @implementer(IPushProducer)
