@@ -106,7 +106,7 @@ class Relay:
         :raises LeaseRevoked: if the lease has been revoked.
         """
         self.check_lease()
-        self._body = SpooledBody.of(self.request, self.patch)
+        self._body = SpooledBody.of(self.request, self.clock, self.patch)
         method = self.request.method
         return self.client.send(method, target, headers, self._body, self._handing_over)
 

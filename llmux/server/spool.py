@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from threading import Thread
 from typing import BinaryIO, cast
 
 IN_MEMORY = 1024 * 1024
@@ -24,7 +26,28 @@ def open_spool(directory: Path | None, length: int | None) -> BinaryIO:
     """
     if length is not None and length <= IN_MEMORY:
         return BytesIO()
+    # What will not fit goes there piece by piece, and not all at once when there is too much of it.
+    most = IN_MEMORY if length is None else 1
     # mypy's stubs do not say that it can be read and written like any binary file
     place = None if directory is None else os.fspath(directory)
-    spool = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=place)  # noqa: SIM115  # whoever asked closes it
+    spool = tempfile.SpooledTemporaryFile(max_size=most, dir=place)  # noqa: SIM115  # whoever asked closes it
     return cast(BinaryIO, spool)
+
+
+def close_spool(spool: BinaryIO, length: int) -> None:
+    """
+    Be rid of a body.
+
+    To free what a large file holds takes the system milliseconds, in which nobody would be served,
+    so another thread waits for that.
+
+    :param spool: where the body is.
+    :param length: of what has been written there, in bytes.
+    """
+    kept = None
+    if length > IN_MEMORY:  # below that there may be no file
+        with suppress(OSError, ValueError):  # no descriptors, or it is closed already
+            kept = os.dup(spool.fileno())
+    spool.close()
+    if kept is not None:
+        Thread(target=os.close, args=(kept,), daemon=True).start()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from llmux.clock import VirtualClock
 from llmux.envelope import ModelValue, Patch
 from llmux.envelope.target import read_query
 from llmux.proxy.body import SpooledBody
@@ -43,8 +44,9 @@ def find(body: bytes, at: list[int], kind: bytes | None = None) -> ModelValue:
 
 def sent(body: bytes, patch: Patch) -> bytes:
     """Give what a backend gets of a body, produced and taken whole alike."""
-    spooled, consumer = SpooledBody(BytesIO(body), len(body), patch), Consumer()
-    whole = SpooledBody(BytesIO(body), len(body), patch)
+    clock, consumer = VirtualClock(), Consumer()
+    spooled = SpooledBody(clock, BytesIO(body), len(body), patch)
+    whole = SpooledBody(clock, BytesIO(body), len(body), patch)
     done: Deferred[None] = spooled.startProducing(consumer)  # type: ignore[arg-type]  # all it needs
     assert done.called
     assert len(consumer.taken) == spooled.length, "the length that is told to the backend"

@@ -42,6 +42,7 @@ class ParentFace:
 
     def __init__(self, reactor: Any, path: Path, before: Callable[[], object], http: str) -> None:
         self._before = before
+        self._reactor = reactor
         endpoint = UNIXClientEndpoint(reactor, str(path), timeout=_CONNECTING)
         nowhere = Backend("127.0.0.1", 1)  # all that matters is the socket
         self._client = RelayClient(nowhere, make_pool(endpoint, reactor, _REUSE_SECS, http))
@@ -65,7 +66,7 @@ class ParentFace:
         host = request.requestHeaders.getRawHeaders(b"host", [b""])[0]
         headers = for_backend(request.requestHeaders, host)
         headers.setRawHeaders(b"X-Request-Id", [request.request_id])
-        body = SpooledBody.of(request)
+        body = SpooledBody.of(request, self._reactor)
         response = await self._client.request(request.method, request.uri, headers, body)
         answer: bytes = await response.content()
         request.setResponseCode(response.code, response.phrase)
