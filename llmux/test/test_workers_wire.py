@@ -14,9 +14,11 @@ from zope.interface import Interface
 
 from llmux.config import Config
 from llmux.errors import TooManyWaiting
-from llmux.lease import Outcome
+from llmux.holder import Began, Ended, Heard
+from llmux.lease import Outcome, Revocation
 from llmux.test.fakes import model_config
-from llmux.workers.links import Refusal
+from llmux.urgency import Urgency
+from llmux.workers.links import OF_WORKERS, Refusal
 from llmux.workers.wire import Line, Refused, Say
 
 
@@ -111,10 +113,22 @@ class LineTests(SynchronousTestCase):
         for borrowed in (b"cllmux.waiting\nattrgetter\n.", b"cllmux.front\npartial\n."):
             self.assertRaises(Refused, self.read, borrowed)
 
-    def read(self, data: bytes) -> object:
+    def test_workers(self) -> None:
+        """Of a worker's words nothing is taken but what it has a reason to say."""
+        self.there.believed = OF_WORKERS
+        urgency = Urgency("batch", 3)
+        began, ended = Began(1, "a", None, urgency, 0.5), Ended(1, Outcome.FAILED, 0.25, 0.75)
+        happened = [began, ended, Heard("a", 1.5)]
+        for said in (happened, urgency, None, [("request_answered", ("a", 200, 0.1))]):
+            self.assertEqual(self.read(pickle.dumps(said))["values"], said)
+        for other in (Path("/etc"), Refusal(500, None, "", None), Revocation.KILLED, RefusalTests):
+            self.assertRaises(Refused, self.read, pickle.dumps(other))
+
+    def read(self, data: bytes) -> dict[str, object]:
         """Read some bytes as values."""
         box = amp.AmpBox({b"method": b"told", b"values": b"1", b"values.0": data})
-        return Say.parseArguments(box, self.there)
+        read: dict[str, object] = Say.parseArguments(box, self.there)
+        return read
 
     def test_lost(self) -> None:
         """Both ends hear when the line is cut, and what is said then is lost."""

@@ -11,14 +11,17 @@ from zope.interface import Interface, implementer
 from llmux.config import Config, ModelConfig
 from llmux.errors import RequestError, SwitchError
 from llmux.grant import News
-from llmux.holder import Happened, IHolderLink
-from llmux.lease import Lease, Revocation
+from llmux.holder import Began, Ended, Happened, Heard, IHolderLink
+from llmux.lease import Lease, Outcome, Revocation
 from llmux.urgency import Urgency
 from llmux.workers.local import IParentLink
 from llmux.workers.wire import Line
 
 Count = tuple[str, tuple[object, ...]]
 """A method of the metrics, or of the recorder, and what it is called with."""
+
+OF_WORKERS = (Urgency, Began, Ended, Heard, Outcome)
+"""The classes of what a worker says; all else that it says is plain."""
 
 
 @attrs.frozen

@@ -25,7 +25,7 @@ from llmux.recorder import Recorder
 from llmux.switcher import Switcher
 from llmux.workers.accounts import METRICS, NOTE
 from llmux.workers.board import Board
-from llmux.workers.links import Count, IParentLine, Opening, ToWorker
+from llmux.workers.links import OF_WORKERS, Count, IParentLine, Opening, ToWorker
 from llmux.workers.local import IParentLink
 from llmux.workers.spawning import Logs, WorkerProcess, spawn
 from llmux.workers.wire import Line
@@ -147,7 +147,7 @@ class Member:
             self._has_ended(f"before it began: {error}")
             return
         self._process, self._pid = process, process.pid or 0
-        line = self._line = Line(lambda: self._lost(line))
+        line = self._line = Line(lambda: self._lost(line), OF_WORKERS)
         factory = Factory.forProtocol(lambda: line)
         self._parent.reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, factory)
         ours.close()

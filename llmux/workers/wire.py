@@ -1,15 +1,16 @@
 """
 What a worker and its parent say to each other: calls of a few methods, over AMP on a socket pair.
 
-Values travel as pickles of which only plain things and llmux's own classes are taken: a worker
-speaks with the whole network, and is not to be believed more than need be.
+Values travel as pickles, of which only plain things and classes of llmux's own are taken.  A worker
+speaks with the whole network, and is not to be believed more than need be: of what it says only the
+few classes are taken that it has a reason to say.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import PosixPath, PurePosixPath
 from typing import Any
 
@@ -29,10 +30,24 @@ class Refused(Exception):
 
 
 class _Reader(pickle.Unpickler):
-    """Reads values, and makes nothing but values of them."""
+    """
+    Reads values, and makes nothing but values of them.
+
+    :param data: the values.
+    :param believed: the classes that are taken; ``None``: all of llmux's own.
+    """
+
+    def __init__(self, data: bytes, believed: Collection[type] | None) -> None:
+        super().__init__(io.BytesIO(data))
+        self._believed = believed
 
     def find_class(self, module: str, name: str) -> Any:
         """Give a class of llmux's."""
+        if self._believed is not None:
+            for each in self._believed:
+                if (each.__module__, each.__qualname__) == (module, name):
+                    return each
+            raise Refused(f"a value of {module}.{name}")
         ours = module.startswith("llmux.") and "." not in name
         if not ours and (module, name) not in _OTHERS:
             raise Refused(f"a value of {module}.{name}")
@@ -57,12 +72,12 @@ class Values(amp.Argument):
             strings[b"%b.%d" % (name, number)] = piece
 
     def fromBox(  # noqa: N802  # AMP's name
-        self, name: bytes, strings: Any, objects: dict[str, Any], proto: amp.AMP
+        self, name: bytes, strings: Any, objects: dict[str, Any], proto: Any
     ) -> None:
         """See :meth:`amp.IArgumentType.fromBox`."""
         count = int(strings.pop(name))
         data = b"".join(strings.pop(b"%b.%d" % (name, number)) for number in range(count))
-        objects[name.decode("ascii")] = _Reader(io.BytesIO(data)).load()
+        objects[name.decode("ascii")] = _Reader(data, proto.believed).load()
 
 
 _CALL: list[tuple[bytes, amp.Argument]] = [
@@ -89,9 +104,13 @@ class Line(amp.BinaryBoxProtocol, amp.BoxDispatcher, amp.CommandLocator):
     One end; what AMP's own class adds to these is a log of connections.
 
     :param lost: called when the other end has gone; nothing comes from it then.
+    :param believed: the classes that are taken from the other end; ``None``: all of llmux's own.
     """
 
-    def __init__(self, lost: Callable[[], object]) -> None:
+    def __init__(
+        self, lost: Callable[[], object], believed: Collection[type] | None = None
+    ) -> None:
+        self.believed = believed
         amp.BoxDispatcher.__init__(self, self)
         amp.BinaryBoxProtocol.__init__(self, self)
         self._ears: dict[str, object] = {}
