@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.test.reactormixins import ReactorBuilder
 from twisted.python.failure import Failure
@@ -61,10 +61,11 @@ class TransportTests(ReactorBuilder, SynchronousTestCase):
 
         return UvloopReactor()
 
-    def run_with(self, server: Collector, client: Collector) -> Any:
+    def run_with(self, server: Collector, client: Collector, until: Collector | None = None) -> Any:
         """
         Connect two protocols, and run until the server's connection has ended.
 
+        :param until: until that one's has, instead.
         :returns: the reactor; it has stopped.
         """
         reactor = self.buildReactor()
@@ -76,7 +77,7 @@ class TransportTests(ReactorBuilder, SynchronousTestCase):
             return connected
 
         listening.listen(Factory.forProtocol(lambda: server)).addCallback(connect)
-        server.ended.addBoth(lambda reason: reactor.stop())
+        (until or server).ended.addBoth(lambda reason: reactor.stop())
         self.runReactor(reactor)
         return reactor
 
@@ -200,6 +201,61 @@ class TransportTests(ReactorBuilder, SynchronousTestCase):
         self.run_with(reader, producer)
         self.assertEqual(sum(map(len, reader.pieces)), 20 * _MANY + 1)
         self.assertTrue(0 < producer.paused_at < 15 * _MANY)
+
+    def test_closed_at_once(self) -> None:
+        """What was written before uvloop's transport was there is sent before the end."""
+
+        class Slow(Collector):
+            def begin(self) -> None:
+                self.transport.pauseProducing()
+                self.transport.reactor.callLater(0.05, self.transport.resumeProducing)
+
+        class Sender(Collector):
+            def begin(self) -> None:
+                self.transport.write(bytes(20 * _MANY))
+                self.transport.loseConnection()
+
+        server = Slow()
+        self.run_with(server, Sender())
+        self.assertEqual(sum(map(len, server.pieces)), 20 * _MANY)
+
+    def test_half_closed_at_once(self) -> None:
+        """The same for a half-close; what is written behind it is dropped, and nothing is lost."""
+
+        @implementer(IHalfCloseableProtocol)
+        class Slow(Collector):
+            def begin(self) -> None:
+                self.transport.pauseProducing()
+                self.transport.reactor.callLater(0.05, self.transport.resumeProducing)
+
+            def readConnectionLost(self) -> None:  # noqa: N802
+                client.transport.write(b"behind it")
+                client.transport.writeSequence([b"behind", b" it"])
+                self.transport.reactor.callLater(0.02, self.answer)
+
+            def answer(self) -> None:
+                self.transport.write(b"got it")
+                self.transport.loseConnection()
+
+            def writeConnectionLost(self) -> None:  # noqa: N802
+                pass
+
+        @implementer(IHalfCloseableProtocol)
+        class Sender(Collector):
+            def begin(self) -> None:
+                self.transport.write(bytes(20 * _MANY))
+                self.transport.loseWriteConnection()
+
+            def readConnectionLost(self) -> None:  # noqa: N802
+                self.transport.loseConnection()
+
+            def writeConnectionLost(self) -> None:  # noqa: N802
+                pass
+
+        server, client = Slow(), Sender()
+        self.run_with(server, client, until=client)
+        self.assertEqual(sum(map(len, server.pieces)), 20 * _MANY)
+        self.assertEqual(b"".join(client.pieces), b"got it")
 
     def test_timers_are_not_early(self) -> None:
         """A timer is called when it is due, and the reactor is not woken over and over before."""
