@@ -40,6 +40,11 @@ class HeldReader:
         self.go_on()
         return True
 
+    def take(self) -> bytes:
+        """Give what has not been handed on."""
+        pending, self._pending = self._pending, b""
+        return pending
+
     def go_on(self) -> None:
         """Hand on the next piece, if it is wanted, in the next turn."""
         if not self._scheduled:

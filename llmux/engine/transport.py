@@ -9,6 +9,7 @@ descriptor, ``recv``, the buffers, ``send``.
 from __future__ import annotations
 
 from contextlib import suppress
+from socket import MSG_DONTWAIT
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
@@ -138,6 +139,8 @@ class NativeTransport(NativeWriting):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell that the connection has ended, unless it was we who ended it."""
+        if error is not None:  # nothing could be sent any more: what has come is still there
+            self._read_rest()
         if self._native is not None:
             self.end(CONNECTION_LOST, reading=False)
 
@@ -149,6 +152,22 @@ class NativeTransport(NativeWriting):
         :param reading: by which of them.
         """
         self.reactor._disconnectSelectable(self, why, reading)
+
+    def _read_rest(self) -> None:
+        """
+        Hand on what the other side has said before it closed.
+
+        A server that refuses a request while it is being sent does so; Twisted's own reactors read
+        before they write, and uvloop does not.
+        """
+        rest = b"" if self._held is None else self._held.take()
+        while self._native is not None and self._reading:
+            with suppress(OSError):  # there is nothing, or no end in order behind it
+                rest = rest or self.socket.recv(self._buffer_size, MSG_DONTWAIT)
+            if not rest:
+                return
+            piece, rest = rest[: self._buffer_size], rest[self._buffer_size :]
+            self.data_received(piece)
 
     def _attach_reading(self) -> None:
         if self._reading and self.connected and not self._attached:

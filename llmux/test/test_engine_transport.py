@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -256,6 +257,59 @@ class TransportTests(ReactorBuilder, SynchronousTestCase):
         self.run_with(server, client, until=client)
         self.assertEqual(sum(map(len, server.pieces)), 20 * _MANY)
         self.assertEqual(b"".join(client.pieces), b"got it")
+
+    def hear_out(self, client: Collector) -> bytes:
+        """
+        Have a server answer before it has read anything, and close; the client goes on writing.
+
+        :returns: what the client has heard.
+        """
+        reactor = self.buildReactor()
+
+        def refuse() -> None:
+            server, _ = listening.accept()
+            server.sendall(b"that is too much")
+            server.close()  # which resets the connection: there is something that it has not read
+            client.transport.write(bytes(_MANY))
+
+        def begin(connected: Collector) -> None:
+            connected.transport.write(b"the beginning")
+            reactor.callLater(0.02, refuse)  # when that has gone out
+
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            endpoint = TCP4ClientEndpoint(reactor, *listening.getsockname())
+            connectProtocol(endpoint, client).addCallback(begin)
+            client.ended.addBoth(lambda reason: reactor.stop())
+            self.runReactor(reactor)
+        return b"".join(client.pieces)
+
+    def test_answered_too_early(self) -> None:
+        """What a server has said before it closed is heard, though nothing can be sent any more."""
+        self.assertEqual(self.hear_out(Collector()), b"that is too much")
+
+    def test_answered_too_early_for_pieces(self) -> None:
+        """The same for a protocol that wants little at once."""
+
+        class Slow(Collector):
+            def begin(self) -> None:
+                self.transport.bufferSize = 3
+
+        client = Slow()
+        self.assertEqual(self.hear_out(client), b"that is too much")
+        self.assertEqual(len(client.pieces[0]), 3)
+
+    def test_answered_too_early_for_nobody(self) -> None:
+        """A protocol that has had enough of it is given no more."""
+
+        class Short(Collector):
+            def begin(self) -> None:
+                self.transport.bufferSize = 3
+
+            def dataReceived(self, data: bytes) -> None:
+                super().dataReceived(data)
+                self.transport.abortConnection()
+
+        self.assertEqual(self.hear_out(Short()), b"tha")
 
     def test_timers_are_not_early(self) -> None:
         """A timer is called when it is due, and the reactor is not woken over and over before."""
