@@ -219,11 +219,10 @@ class NativeWriting:
             why = error
         if why:
             self.end(why, reading=False)
-        elif self._writing:
-            if self._kept:
-                self._await_drained()
-            else:  # a descriptor that was to be sent found no room
-                self.reactor.callLater(_RETRY_SECS, self._can_write)
+        elif self._writing and self._kept:
+            self._await_drained()
+        elif self._writing and self.unsent:  # a descriptor that was to be sent found no room
+            self.reactor.callLater(_RETRY_SECS, self._can_write)
 
     def _write_unattached(self) -> None:
         """Attach after all, if there is anything to send; else go on as if all had been sent."""

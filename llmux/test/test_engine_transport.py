@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPullProducer, IPushProducer
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.test.reactormixins import ReactorBuilder
 from twisted.python.failure import Failure
@@ -257,6 +257,33 @@ class TransportTests(ReactorBuilder, SynchronousTestCase):
         self.run_with(server, client, until=client)
         self.assertEqual(sum(map(len, server.pieces)), 20 * _MANY)
         self.assertEqual(b"".join(client.pieces), b"got it")
+
+    def test_pulled(self) -> None:
+        """A producer that is asked for each piece leaves no timers behind, however many it has."""
+
+        @implementer(IPullProducer)
+        class Producer(Collector):
+            left = 500
+            timers = 0
+
+            def begin(self) -> None:
+                self.transport.reactor.callLater(0.02, self.transport.registerProducer, self, False)
+
+            def resumeProducing(self) -> None:
+                self.timers = max(self.timers, len(self.transport.reactor.getDelayedCalls()))
+                self.left -= 1
+                self.transport.write(bytes(1000))
+                if not self.left:
+                    self.transport.unregisterProducer()
+                    self.transport.loseConnection()
+
+            def stopProducing(self) -> None:
+                pass
+
+        server, producer = Collector(), Producer()
+        self.run_with(server, producer)
+        self.assertEqual(sum(map(len, server.pieces)), 500 * 1000)
+        self.assertLess(producer.timers, 10)
 
     def hear_out(self, client: Collector) -> bytes:
         """
