@@ -216,8 +216,8 @@ def serve(
     :param reactor: accepts them.
     :param listening: the sockets; they are closed here, for the reactor has its own handles.
     :param site: serves them.
-    :param ahead: tells whether we have more connections than other processes that accept some
-        there, too; ``None``: there are no others.
+    :param ahead: tells whether other processes that accept connections there, too, should take
+        the next one, as they have fewer; ``None``: there are no others.
     """
     for each in listening:
         port: IListeningPort
@@ -281,7 +281,6 @@ class _Modest:
 
     ahead: Callable[[], bool]
     _yielding: IDelayedCall | None = None
-    _has_yielded = False
 
     @property
     def numberAccepts(self) -> int:  # noqa: N802  # Twisted's name
@@ -295,12 +294,11 @@ class _Modest:
     def doRead(self) -> None:  # noqa: N802  # Twisted's name
         """Take a connection, now or in a moment, if nobody else takes it."""
         port: Any = self
-        if self._has_yielded or not self.ahead():
-            self._has_yielded = False
-            super().doRead()  # type: ignore[misc]  # a port's
-        else:
+        if self.ahead():
             port.stopReading()
             self._yielding = port.reactor.callLater(_YIELDING, self._look_again)
+        else:
+            super().doRead()  # type: ignore[misc]  # a port's
 
     def connectionLost(self, reason: Failure) -> None:  # Twisted's name
         """Close it; see :meth:`IListeningPort.stopListening`."""
@@ -310,10 +308,11 @@ class _Modest:
         super().connectionLost(reason)  # type: ignore[misc]  # a port's
 
     def _look_again(self) -> None:
+        """Take the connection that others have left; for the next one they may go first again."""
         port: Any = self
         self._yielding = None
-        self._has_yielded = True
         port.startReading()
+        super().doRead()  # type: ignore[misc]  # a port's
 
 
 def _make_modest(port: Any, ahead: Callable[[], bool]) -> None:

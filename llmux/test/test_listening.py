@@ -244,3 +244,34 @@ class ModestTests(TestCase):
         self.assertEqual(len(taken), 33)
         for client in clients:
             client.close()
+
+    async def test_each_anew(self) -> None:
+        """Whoever let others go first for one connection, which they took, does so for the next."""
+        asked: list[int] = []
+        taken: list[int] = []
+
+        class Taking(Factory):
+            noisy = False
+
+            def buildProtocol(self, addr: object) -> None:
+                taken.append(len(asked))
+
+        def ahead() -> bool:
+            asked.append(1)
+            if len(asked) == 1:
+                other.accept()[0].close()
+            return True
+
+        listening = bind("127.0.0.1", 0)
+        address = listening.getsockname()
+        other = listening.dup()
+        port: Any
+        (port,) = serve(reactor, [listening], Taking(), ahead=ahead)
+        first = socket.create_connection(address)
+        await until(lambda: bool(asked) and port._yielding is None)
+        second = socket.create_connection(address)
+        await until(lambda: bool(taken))
+        await maybeDeferred(port.stopListening)
+        self.assertEqual(taken, [2])
+        for each in (first, second, other):
+            each.close()

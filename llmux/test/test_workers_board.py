@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from llmux.workers.board import Board, make_board
+from llmux.workers.worker import Hall
 
 
 class BoardTests(SynchronousTestCase):
@@ -40,3 +41,14 @@ class BoardTests(SynchronousTestCase):
         self.assertTrue(self.board.is_ahead(1))
         self.theirs.leave(3)
         self.assertFalse(self.board.is_ahead(1))
+
+    def test_full(self) -> None:
+        """Whoever would turn a client away lets others go first, and all see how many it has."""
+        hall = Hall([], self.theirs, 1)
+        self.board.note(2, 4)
+        self.assertFalse(hall.is_for_others(5, 6))
+        self.assertTrue(hall.is_for_others(5, 5))
+        self.assertTrue(hall.is_for_others(6, 7))
+        self.board.note(2, 8)
+        self.assertTrue(self.board.is_ahead(2))
+        self.assertFalse(hall.is_for_others(6, 7))

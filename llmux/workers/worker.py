@@ -46,6 +46,17 @@ class Hall:
     board: Board
     number: int
 
+    def is_for_others(self, connections: int, most: int) -> bool:
+        """
+        Tell whether another worker should take the next client, if it can.
+
+        :param connections: how many this one has; the others are told, and
+        :param most: how many it may have: it would have to turn away a client for whom others may
+            have room.
+        """
+        self.board.note(self.number, connections)
+        return connections >= most or self.board.is_ahead(self.number)
+
 
 @implementer(IWorkerLine)
 class Worker:
@@ -96,7 +107,7 @@ class Worker:
         resource.admin = self._face if opening.operators else None
         self._limit(opening.config)
         self._ports = list(
-            serve(self._reactor, self._hall.doors, self._front.site, ahead=self._is_ahead)
+            serve(self._reactor, self._hall.doors, self._front.site, ahead=self._is_for_others)
         )
 
         self._noting.start(_NOTING).addErrback(
@@ -178,9 +189,9 @@ class Worker:
     def _note(self) -> None:
         self._hall.board.note(self._hall.number, self._front.site.connections)
 
-    def _is_ahead(self) -> bool:
-        self._note()
-        return self._hall.board.is_ahead(self._hall.number)
+    def _is_for_others(self) -> bool:
+        site = self._front.site
+        return self._hall.is_for_others(site.connections, site.max_connections)
 
     def _shared(self) -> Mapping[str, tuple[str, ...]]:
         return self._front.house.config.first_awake
