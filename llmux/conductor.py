@@ -29,6 +29,7 @@ from llmux.costs import SwitchCosts
 from llmux.deliberation import Deliberation
 from llmux.errors import SwitchError
 from llmux.events import Events
+from llmux.foresight import Foresight
 from llmux.health import HealthCheck
 from llmux.hooks.contract import Reason
 from llmux.lease import Revocation
@@ -65,7 +66,8 @@ class Conductor:
     :param course: carries switches out.
     :param costs: what was learnt.
     :param health: asks models whether they are alive.
-    :param preparing: gets those ready that are expected.
+    :param preparing: gets those ready that are expected, and
+    :param foresight: the hooks that will run next.
     :param report: is told how switches end.
     :param events: logs what happens.
     :param unavailable: makes the error for those who wait for a model that could not be woken.
@@ -89,6 +91,7 @@ class Conductor:
         costs: SwitchCosts,
         health: HealthCheck,
         preparing: Preparing,
+        foresight: Foresight,
         report: Report,
         events: Events,
         unavailable: Callable[[str], SwitchError],
@@ -102,9 +105,9 @@ class Conductor:
         self._deliberation = Deliberation(admission, outlook, policy, costs, unavailable)
         self._outlook = outlook
         self._clock = clock
-        self._course = course
         self._health = health
         self._preparing = preparing
+        self._foresight = foresight
         self._report = report
         self._events = events
         self._completion = Completion(
@@ -166,6 +169,7 @@ class Conductor:
         """Begin no further switch, and call off those that can be; hooks that run go on."""
         self.stopped = True
         self._preparing.stop()
+        self._foresight.stop()
         self._alarm.forget()
         self._alarm.set()
         for switch in tuple(self.switches):
@@ -184,18 +188,20 @@ class Conductor:
                 self._go_on(switch)
         if not self._changed and not self.holding:
             self._begin()
+        elif not self._changed:
+            self._foresight.look(self.switches, None)
 
     def _begin(self) -> None:
         now = self._clock.seconds()
         proposal = self._agenda.next(now)
-        if proposal.switch is None:
-            proposal.switch = self._deliberation.next(now, proposal)
+        proposal.switch = proposal.switch or self._deliberation.next(now, proposal)
         if proposal.switch is None:
             self._residency.next(now, proposal)
         self._off_limits = proposal.off_limits
         if proposal.switch is None:
             self._alarm.note(proposal.due_at)
             self._preparing.expect(self.switches, proposal.expected)
+            self._foresight.look(self.switches, proposal.expected)
             return
         self._start(proposal.switch, now)
 
@@ -208,7 +214,6 @@ class Conductor:
                     victim.revoke(Revocation.BACKEND_DOWN, now)
                 elif victim.to_be_killed:
                     victim.revoke(Revocation.KILLED, now)
-        self._course.expect_sleep(switch)
         if switch.target is not None:
             switch.target.comes()
             self._report.started(switch)
@@ -282,15 +287,12 @@ class Conductor:
         if victim.state is State.DRAINING:
             victim.enter(State.AWAKE, now)
             self._health.watch(victim)
-        self._course.forgo(victim)
         self._changed = True
 
     def _change(self, switch: Switch, decision: PolicyDecision, now: float) -> None:
         """Take another target, if the same models have to go for it; else begin anew."""
-        other = None
-        if not self.holding:
-            other = self._deliberation.instead(switch, decision, now, self._off_limits)
-        if other is None or switch.target is None:
+        other = self._deliberation.instead(switch, decision, now, self._off_limits)
+        if self.holding or other is None or switch.target is None:
             self._call_off(switch, "the policy changed its mind" if switch.wanted else UNWANTED)
             return
         target, plan = other
@@ -298,7 +300,6 @@ class Conductor:
         switch.target.comes_no_more()
         switch.target, switch.placement = target, plan.placement
         target.comes()
-        self._course.expect_sleep(switch)
         self._keep_open(switch, decision.admit)  # a last word is not asked for it again
         self._report.started(switch)
         self._changed = True
@@ -339,7 +340,6 @@ class Conductor:
             self._call_off(switch, unwanted)
         else:
             self.switches.remove(switch)
-        self._course.forgo(*switch.models)
         if switch.target is not None:
             switch.target.comes_no_more()
         if switch.reservation is not None and switch.done and not switch.reservation.over:

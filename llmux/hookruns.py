@@ -72,19 +72,33 @@ class HookRuns:
         model.enter(state, self.clock.seconds())
         self._remember()
 
-    def expect(
+    def call(
         self, model: Model, hook: Hook, occasion: Occasion, place: Placement | None = None
-    ) -> None:
+    ) -> HookCall:
         """
-        Let a hook be got ready that will probably run next.
+        Say what a hook is to be told.
 
-        :param place: where its model is by then, if it is elsewhere now.
+        One that may be awake already in any of several places is woken in the first of them: either
+        it is awake, and its wake hook leaves it where it is, or it is not, and any place is as
+        good.
+
+        :param place: where its model is to be, if it is not there yet; while it is being prepared,
+            that is not settled.
         """
-        self._hooks.expect(_call(model, hook, occasion, place or model.place))
+        place = place or model.place
+        placement = model.config.needs[0] if hook is Hook.WAKE else None
+        if place.known and hook is not Hook.PREPARE:
+            placement = place.needs
+        source, target, reason = occasion.source, occasion.target, occasion.reason
+        return HookCall(model.name, hook, source, target, reason, placement=placement)
 
-    def forgo(self, model: Model) -> None:
+    def expect(self, call: HookCall) -> None:
+        """Let a hook be got ready that will probably run next."""
+        self._hooks.expect(call)
+
+    def forgo(self, model: str) -> None:
         """Let no hook of a model be kept ready any more."""
-        self._hooks.forgo(model.name)
+        self._hooks.forgo(model)
 
     def stop(self, model: Model) -> None:
         """End all hooks of a model that run; their results come when they have ended."""
@@ -134,7 +148,7 @@ class HookRuns:
     async def _run(
         self, model: Model, hook: Hook, occasion: Occasion, limit: float | None
     ) -> HookResult:
-        call = attrs.evolve(_call(model, hook, occasion, model.place), limit=limit)
+        call = attrs.evolve(self.call(model, hook, occasion), limit=limit)
         began = self.clock.seconds()
         model.reports[hook] = HookReport(occasion.reason, began)
         try:
@@ -161,20 +175,3 @@ class HookRuns:
                 result.describe(),
                 result.output,
             )
-
-
-def _call(model: Model, hook: Hook, occasion: Occasion, place: Placement) -> HookCall:
-    """
-    Say what a hook is to be told.
-
-    One that may be awake already in any of several places is woken in the first of them: either it
-    is awake, and its wake hook leaves it where it is, or it is not, and any place is as good.
-
-    :param place: where the model is, or is to be; while it is being prepared, that is not settled
-        yet.
-    """
-    placement = model.config.needs[0] if hook is Hook.WAKE else None
-    if place.known and hook is not Hook.PREPARE:
-        placement = place.needs
-    source, target, reason = occasion.source, occasion.target, occasion.reason
-    return HookCall(model.name, hook, source, target, reason, placement=placement)

@@ -26,6 +26,7 @@ from llmux.costs import SwitchCosts
 from llmux.door import Door
 from llmux.errors import ShuttingDown
 from llmux.events import Events
+from llmux.foresight import Foresight
 from llmux.health import HealthCheck
 from llmux.holder import Holder, IHolderLink
 from llmux.hookruns import HookRuns
@@ -127,6 +128,7 @@ class Switcher:
         self._conductor = Conductor(
             self._admission, self._agenda, self._residency, self._outlook, self.policy, clock,
             self._course, costs, self._health, preparing,
+            Foresight(self.models, self._outlook, runs),
             Report(clock, self.policy, costs, metrics, events), events,
             lambda name: self._door.unavailable(name), self._settled,
         )  # fmt: skip

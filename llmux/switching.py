@@ -14,7 +14,7 @@ from llmux.budget import Placement
 from llmux.events import Events
 from llmux.health import HealthCheck
 from llmux.hookruns import HookRuns, Occasion
-from llmux.hooks.contract import IDLE, Hook, Reason
+from llmux.hooks.contract import IDLE, Reason
 from llmux.lease import Revocation
 from llmux.lifecycle import Model, Prepared
 from llmux.orders import Order
@@ -245,16 +245,6 @@ class Course:
     _serving_on: Callable[[], None]
     _log = make_logger()
 
-    def expect_sleep(self, switch: Switch) -> None:
-        """Take in that the victims of a switch will have to go when they are drained."""
-        for victim in switch.victims:
-            self._hooks.expect(victim, Hook.SLEEP, switch.occasion)
-
-    def forgo(self, *models: Model) -> None:
-        """Take in that nothing is to be done with models any more that was expected."""
-        for model in models:
-            self._hooks.forgo(model)
-
     async def put_to_sleep(self, switch: Switch) -> str | None:
         """
         Put all victims of a switch to sleep, side by side, and stop those that have to be.
@@ -264,8 +254,6 @@ class Course:
         leaving = [
             Deferred.fromCoroutine(self._take_from(model, switch)) for model in switch.leaving
         ]
-        if switch.target is not None:  # got ready while the others' hooks run
-            self._hooks.expect(switch.target, Hook.WAKE, switch.occasion, switch.placement)
         results = await DeferredList(leaving, consumeErrors=True)  # all of them, also if one fails
         errors = []
         for _, result in results:

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from llmux.clock import VirtualClock
 from llmux.config import ModelConfig
+from llmux.foresight import MOMENT
 from llmux.hooks.contract import Hook, HookCall, HookResult, ProcessId, Reason
 from llmux.hooks.runner import HookRunner
 from llmux.hooks.session import Sessions
@@ -188,21 +189,25 @@ class ExpectedTests(ProcessTests):
         self.assertTrue((await self.run_hook()).success)
 
 
+BOTH = [("sleep", "a", "a", "b"), ("wake", "b", "a", "b")]
+
+
 class SwitchTests(SynchronousTestCase):
     """What the switcher expects, and when."""
 
     def expected(self, bench: Bench) -> list[tuple[str, str, str, str]]:
-        """Name what is expected now."""
+        """Name what is expected, if nothing else happens meanwhile."""
+        bench.clock.advance(MOMENT)
         return [
             (each.hook.value, each.model, each.source, each.target) for each in bench.hooks.expected
         ]
 
     def test_course_of_a_switch(self) -> None:
-        """While one drains its sleep is expected, and while it goes to sleep the other's wake."""
+        """While one drains its sleep is expected, and the other's wake until it is woken."""
         bench = Bench()
         running = bench.wake("a")
         bench.request("b")
-        self.assertEqual(self.expected(bench), [("sleep", "a", "a", "b")])
+        self.assertEqual(self.expected(bench), BOTH)
         self.assertIs(bench.hooks.expected[0].reason, Reason.REQUEST)
         running.finish()
         self.assertEqual(self.expected(bench), [("wake", "b", "a", "b")])
@@ -210,6 +215,41 @@ class SwitchTests(SynchronousTestCase):
         bench.exit()
         self.assertEqual(self.expected(bench), [])
         self.assertEqual(bench.hooks.calls[-1], wake)
+
+    def test_foreseen(self) -> None:
+        """What a policy will do when it may is expected before it does it, and not for good."""
+        bench = Bench([model_config("a", min_active_secs=60), "b"])
+        running = bench.wake("a")
+        waiting = bench.request("b")
+        self.assertEqual(bench.states(), {"a": "awake", "b": "asleep"})
+        self.assertEqual(self.expected(bench), BOTH)
+        waiting.leave()
+        self.assertEqual(self.expected(bench), [])
+        bench.request("b")
+        self.assertEqual(self.expected(bench), BOTH)
+        bench.switcher.stop()
+        self.assertEqual(self.expected(bench), [])
+        running.finish()
+
+    def test_over_at_once(self) -> None:
+        """For what is over in a moment nothing is got ready, nor in the midst of a switch."""
+        bench = Bench()
+        running = bench.wake("a")
+        waiting = bench.request("b")
+        self.assertEqual(bench.hooks.expected, [])
+        waiting.leave()
+        self.assertEqual(self.expected(bench), [])
+        bench.request("b")
+        running.finish()
+        bench.exit()
+        self.assertEqual(bench.hooks.names(), ["wake a", "sleep a", "wake b"])
+        self.assertEqual(self.expected(bench), [])
+
+    def test_nobody_to_go(self) -> None:
+        """Where nobody has to go first there is no time in which a wake could be got ready."""
+        bench = Bench()
+        bench.request("a")
+        self.assertEqual(self.expected(bench), [])
 
     def test_called_off(self) -> None:
         """What was expected of a switch that is called off is so no more."""

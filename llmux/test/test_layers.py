@@ -45,7 +45,7 @@ LAYERS = (
     (
         "switcher conductor agenda switching sleeping waking health recovery roster closing"
         " hookruns estimate census reporting residency deliberation completion door reserving"
-        " preparing ordering holder",
+        " preparing foresight ordering holder",
         "hooks", "proxy",
     ),
     # HTTP; the switcher on a clock that is only pretended

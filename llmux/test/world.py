@@ -784,8 +784,8 @@ class World:
                 assert not waits, f"somebody waits for {waits}, and {name} has a free place"
             assert 1 <= switcher.estimate(name) <= LONGEST
             self._check_places(name, waiting)
-        if not switcher.switches:
-            assert not self.hooks.expected, f"nothing is under way: {self.hooks.expected}"
+        if self.up_to_date and not switcher.switches and not self.waiting:
+            assert not self.hooks.expected, f"nothing is to come: {self.hooks.expected}"
         if self.waiting:
             under_way = self.hooks.running or self.served or self.hooks.finishing
             assert under_way or self.clock.next_due() is not None, "rule 6: nothing is under way"
