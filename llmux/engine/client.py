@@ -32,6 +32,7 @@ from llmux.engine.connection import (
 from llmux.engine.outgoing import ClientRequest, Upload
 from llmux.engine.response import ClientResponse
 from llmux.engine.response_head import BadResponse, ResponseHead
+from llmux.engine.together import write_soon
 
 _MAX_HEAD = 64 * 1024  # bytes
 _SHOWN = 50  # bytes of what a server said that an error repeats
@@ -106,7 +107,7 @@ class ClientConnection(Protocol):
         self._answered = answered
         whole = request.take_whole()
         if whole is not None:
-            self.transport.write(whole)
+            write_soon(self.transport, whole)
         else:
             self._upload = Upload(self.transport, request, self._uploaded)
             self._upload.begin()

@@ -33,6 +33,7 @@ from llmux.engine.connections import Client, Server, UnixClient, UnixServer
 from llmux.engine.transport import NativeTransport
 
 _TICK = 0.001  # seconds: what uvloop's timers count
+_TOGETHER = 16  # transports that are flushed before others have their turn
 
 
 class UvloopReactor(AsyncioSelectorReactor):
@@ -53,6 +54,7 @@ class UvloopReactor(AsyncioSelectorReactor):
     def __init__(self) -> None:
         self.loop = uvloop.new_event_loop()
         self._transports: set[NativeTransport] = set()
+        self._unflushed: list[NativeTransport] = []
         super().__init__(self.loop)
 
     # Streams
@@ -116,6 +118,19 @@ class UvloopReactor(AsyncioSelectorReactor):
     def forget_transport(self, transport: NativeTransport) -> None:
         """Take in that a transport has ended."""
         self._transports.discard(transport)
+
+    def flush_soon(self, transport: NativeTransport) -> None:
+        """Have a transport flushed at the end of this turn, or before if there are many."""
+        if not self._unflushed:
+            self.loop.call_soon(self._flush)
+        self._unflushed.append(transport)
+        if len(self._unflushed) == _TOGETHER:
+            self._flush()
+
+    def _flush(self) -> None:
+        transports, self._unflushed = self._unflushed, []
+        for transport in transports:
+            transport.flush()
 
     def removeAll(self) -> list[Any]:
         """See :meth:`IReactorFDSet.removeAll`."""

@@ -151,6 +151,8 @@ class NativeTransport(NativeWriting):
         :param why: what a reactor would have been told by :meth:`doRead` or :meth:`doWrite`.
         :param reading: by which of them.
         """
+        if reading:
+            self.flush()  # it was written before that was noticed
         self.reactor._disconnectSelectable(self, why, reading)
 
     def _read_rest(self) -> None:

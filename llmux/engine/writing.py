@@ -2,8 +2,8 @@
 The output of Twisted's stream transports, done by uvloop's.
 
 What is written goes to uvloop's transport at once.  It goes to Twisted's own buffer, and from there
-to uvloop's transport, as long as that is not there yet, and where Twisted's classes have to say
-what goes out with what.
+to uvloop's transport, as long as that is not there yet, where Twisted's classes have to say what
+goes out with what, and where it is written with :func:`~llmux.engine.together.write_soon`.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class NativeWriting:
     streamingProducer: bool
     TLS: bool
     _write: Callable[[Any], object]
+    _plain: Callable[[Any], object] | None = None  # uvloop's, while nothing need be thought of
     _tempDataLen: int
     _tempDataBuffer: list[bytes]
     dataBuffer: bytes
@@ -111,6 +112,32 @@ class NativeWriting:
             super().write(data)  # type: ignore[misc]  # Twisted's class behind this one has it
         else:
             self._write(data)
+
+    def write_soon(self, data: bytes) -> None:
+        """
+        Write at the end of the reactor's turn; see :func:`~llmux.engine.together.write_soon`.
+
+        What is written until then goes behind it, and whatever ends the connection sends it first.
+        """
+        if self.TLS or self._write is not self._plain:
+            self.write(data)
+            return
+        self._tempDataBuffer.append(data)
+        self._tempDataLen += len(data)
+        self._write = self._write_buffered
+        self.reactor.flush_soon(self)
+
+    def flush(self) -> None:
+        """Have uvloop send what was written with :meth:`write_soon`, if that is still to be."""
+        if self._native is None or not self._tempDataLen:
+            return
+        try:
+            self._hand_over()
+        except Exception as error:
+            self._log.failure("what was written cannot be sent")
+            self.end(error, reading=False)
+        else:
+            self._choose_write()
 
     def writeSequence(self, data: Any) -> None:
         """See :meth:`ITransport.writeSequence`."""
@@ -179,14 +206,15 @@ class NativeWriting:
     def _choose_write(self) -> None:
         if self._native is None or self._write is ignore:
             return
-        if isinstance(self.protocol, TLSMemoryBIOProtocol):
+        self._plain = None
+        if self._tempDataLen or isinstance(self.protocol, TLSMemoryBIOProtocol):
             # What TLS says when it is broken off goes the way of all that has not been sent: else
             # the other side would take the end for a good one.
             self._write = self._write_buffered
         elif self.producer is not None and not self.streamingProducer:
             self._write = self._write_pulled
         else:
-            self._write = self._native.write
+            self._write = self._plain = self._native.write
 
     def _pause_if_full(self) -> None:
         if self._native is not None and self.unsent > HIGH_WATER:

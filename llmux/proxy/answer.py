@@ -105,9 +105,7 @@ class Answer:
         self._relay.lease.heard_at = lambda: now
         if self.tally is not None:
             self.tally.feed(body)
-        request = self._relay.request
-        request.write(body)
-        request.flush()
+        self._relay.request.write_whole(body)
 
     async def read(self, limit: int) -> bytes:
         """

@@ -11,6 +11,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.server import Request
 
 from llmux.engine.names import raw_of
+from llmux.engine.together import write_soon
 from llmux.envelope import EnvelopeReader
 from llmux.errors import RequestError
 from llmux.server.head import RequestLine
@@ -171,22 +172,32 @@ class RelayRequest(Request):
 
     def write(self, data: bytes) -> None:
         """See :meth:`IRequest.write`."""
+        framed = self._framed(data)
+        if framed:
+            self.channel.write(framed)
+
+    def write_whole(self, data: bytes) -> None:
+        """Write all of a small answer's body, along with what others write in this turn."""
+        framed = self._framed(data)
+        if framed:
+            write_soon(self.channel.transport, framed)
+
+    def _framed(self, data: bytes) -> bytes:
+        """Make what is sent for a part of the body, behind the head if that has not been sent."""
         if self.finished:
             raise RuntimeError("Request.write called on a request after Request.finish was called.")
-        channel = self.channel
-        if channel is None or self._inFakeHead:  # to be noticed elsewhere; rendered for its length
-            return
+        if self.channel is None or self._inFakeHead:
+            return b""  # to be noticed elsewhere; rendered for its length
         bodiless = self.method == b"HEAD" or self.code in NO_BODY_CODES
         if self.startedWriting:
             head, self._unsent = self._unsent, b""
         else:
             head = self._begin_answer(bodiless)
-        if data and not bodiless:
-            self.bytes_sent += len(data)
-            self.sentLength += len(data)
-            channel.write(head + (b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data))
-        elif head:
-            channel.write(head)
+        if not data or bodiless:
+            return head
+        self.bytes_sent += len(data)
+        self.sentLength += len(data)
+        return head + (b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
     def _begin_answer(self, bodiless: bool) -> bytes:
         """Make the head of the answer; choose how the end of its body is told (RFC 9112, 6.3)."""

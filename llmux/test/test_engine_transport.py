@@ -10,13 +10,52 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, c
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPullProducer, IPushProducer
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.test.reactormixins import ReactorBuilder
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from llmux.engine.choice import REACTOR, STOCK
+from llmux.engine.together import write_soon
 
 _MANY = 1_000_000  # bytes: more than is read at once
+
+
+@implementer(IPushProducer)
+class Idle:
+    """Produces nothing."""
+
+    def pauseProducing(self) -> None:
+        """See :meth:`IPushProducer.pauseProducing`."""
+
+    def resumeProducing(self) -> None:
+        """See :meth:`IPushProducer.resumeProducing`."""
+
+    def stopProducing(self) -> None:
+        """See :meth:`IProducer.stopProducing`."""
+
+
+@implementer(IPullProducer)
+class Pulled:
+    """
+    Produces a byte whenever it is asked.
+
+    :param transport: takes them.
+    :param data: the bytes.
+    """
+
+    def __init__(self, transport: Any, data: bytes) -> None:
+        self._transport, self._left = transport, data
+
+    def resumeProducing(self) -> None:
+        """See :meth:`IPullProducer.resumeProducing`."""
+        self._transport.write(self._left[:1])
+        self._left = self._left[1:]
+        if not self._left:
+            self._transport.unregisterProducer()
+
+    def stopProducing(self) -> None:
+        """See :meth:`IProducer.stopProducing`."""
 
 
 class Collector(Protocol):
@@ -47,6 +86,62 @@ class Collector(Protocol):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's default
         """See :meth:`IProtocol.connectionLost`."""
         self.ended.callback(None)
+
+
+class Together(Collector):
+    """
+    Writes for the end of a turn, and otherwise.
+
+    :param then: what it does behind that.
+    """
+
+    def __init__(self, then: str) -> None:
+        super().__init__()
+        self._then = then
+
+    def begin(self) -> None:
+        """See :meth:`Collector.begin`; uvloop's transport is there in the next turn."""
+        write_soon(self.transport, b"0")
+        self.transport.reactor.callLater(0.01, self.go_on)
+
+    def go_on(self) -> None:
+        """Do the rest."""
+        transport, then = self.transport, self._then
+        write_soon(transport, b"1")
+        transport.write(b"2")
+        write_soon(transport, b"3")
+        if then == "register":
+            transport.registerProducer(Idle(), True)
+        if then in ("nothing", "register"):
+            transport.write(b"4")
+            write_soon(transport, b"5")
+        elif then == "pull":
+            transport.registerProducer(Pulled(transport, b"45"), False)
+        elif then == "sequence":
+            transport.writeSequence([b"4", b"5"])
+        elif then == "half-close":
+            transport.loseWriteConnection()
+        else:
+            transport.loseConnection()
+        if "close" not in then:
+            transport.reactor.callLater(0.05, transport.abortConnection)
+
+
+@implementer(IHalfCloseableProtocol)
+class HalfClosing(Collector):
+    """Asks, and says at once that it says nothing more."""
+
+    def begin(self) -> None:
+        """See :meth:`Collector.begin`."""
+        self.transport.write(b"?")
+        self.transport.loseWriteConnection()
+
+    def readConnectionLost(self) -> None:  # noqa: N802  # Twisted's name
+        """See :meth:`IHalfCloseableProtocol.readConnectionLost`."""
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:  # noqa: N802  # Twisted's name
+        """See :meth:`IHalfCloseableProtocol.writeConnectionLost`."""
 
 
 class TransportTests(ReactorBuilder, SynchronousTestCase):
@@ -257,6 +352,85 @@ class TransportTests(ReactorBuilder, SynchronousTestCase):
         self.run_with(server, client, until=client)
         self.assertEqual(sum(map(len, server.pieces)), 20 * _MANY)
         self.assertEqual(b"".join(client.pieces), b"got it")
+
+    def test_written_together(self) -> None:
+        """What is written for the end of a turn goes out in order with all else that is written."""
+        for then in ("nothing", "close", "half-close", "register", "pull", "sequence"):
+            server = Collector()
+            self.run_with(server, Together(then))
+            expected = b"0123" if "close" in then else b"012345"
+            self.assertEqual(b"".join(server.pieces), expected, then)
+
+    def test_many_together(self) -> None:
+        """However many write in a turn, all of it goes out, and the first need not wait for it."""
+        count = 50
+        answered: list[int] = []
+
+        class Answering(Collector):
+            def dataReceived(self, data: bytes) -> None:
+                super().dataReceived(data)
+                write_soon(self.transport, data[::-1])
+
+        class Asking(Collector):
+            def begin(self) -> None:
+                asking.append(self)
+                if len(asking) == count:
+                    for each in asking:
+                        write_soon(each.transport, b"ab")
+
+            def dataReceived(self, data: bytes) -> None:
+                super().dataReceived(data)
+                answered.append(1)
+                if len(answered) == count:
+                    reactor.stop()
+
+        asking: list[Asking] = []
+        reactor = self.buildReactor()
+        listening = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+
+        def connect(port: Any) -> None:
+            endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+            for _ in range(count):
+                connectProtocol(endpoint, Asking())
+
+        listening.listen(Factory.forProtocol(Answering)).addCallback(connect)
+        self.runReactor(reactor)
+        self.assertEqual({b"".join(each.pieces) for each in asking}, {b"ba"})
+
+    def test_nothing_behind_the_end(self) -> None:
+        """Behind a connection's end nothing goes out any more, though it is written for later."""
+
+        class Sender(Collector):
+            def begin(self) -> None:
+                self.transport.reactor.callLater(0.01, self.go_on)
+
+            def go_on(self) -> None:
+                write_soon(self.transport, b"x")
+                self.transport.abortConnection()
+                write_soon(self.transport, b"y")
+
+        server, client = Collector(), Sender()
+        self.run_with(server, client)
+        self.assertNotIn(b"y", b"".join(server.pieces))
+
+    def test_other_side_ends(self) -> None:
+        """What was written in a turn goes out though the other side ends in the same turn."""
+
+        class Answering(Collector):
+            def dataReceived(self, data: bytes) -> None:
+                super().dataReceived(data)
+                write_soon(self.transport, b"answer")
+                self.transport.eof_received()  # as uvloop calls it, which may be in this turn
+
+        server, client = Answering(), HalfClosing()
+        self.run_with(server, client, until=client)
+        self.assertEqual(b"".join(client.pieces), b"answer")
+
+    def test_stock_transport(self) -> None:
+        """Where a transport knows nothing of that it is written as ever."""
+        transport = StringTransport()
+        write_soon(transport, b"x")
+        self.assertEqual(transport.value(), b"x")
 
     def test_pulled(self) -> None:
         """A producer that is asked for each piece leaves no timers behind, however many it has."""
