@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +36,9 @@ class CountedSessions(Sessions):
 
     pids: list[int] = attrs.Factory(list)
 
-    def start(
-        self,
-        protocol: ProcessProtocol,
-        command: Sequence[bytes],
-        environment: Mapping[bytes, bytes],
-        stdin: int,
-        output: int,
-    ) -> None:
+    def start(self, protocol: ProcessProtocol, *others: Any, **named: Any) -> None:
         """See :meth:`Sessions.start`."""
-        super().start(protocol, command, environment, stdin, output)
+        super().start(protocol, *others, **named)
         assert protocol.transport is not None
         self.pids.append(protocol.transport.pid)
 
