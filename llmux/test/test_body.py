@@ -148,6 +148,13 @@ class SpoolTests(TestCase):
             close_spool(spool, came)
             self.assertTrue(spool.closed)
 
+    def test_large_one_goes_to_the_disk_at_once(self) -> None:
+        """A body that is known not to fit is not moved when it does not any more."""
+        spool: Any = open_spool(None, IN_MEMORY + 1)
+        spool.write(b"xx")
+        self.assertTrue(spool._rolled)
+        close_spool(spool, 2)
+
     def test_no_descriptors(self) -> None:
         """Where there are no more descriptors it is closed all the same."""
 
