@@ -50,4 +50,7 @@ def close_spool(spool: BinaryIO, length: int) -> None:
             kept = os.dup(spool.fileno())
     spool.close()
     if kept is not None:
-        Thread(target=os.close, args=(kept,), daemon=True).start()
+        try:
+            Thread(target=os.close, args=(kept,), daemon=True).start()
+        except RuntimeError:  # no more threads are allowed (ulimit -u, TasksMax=)
+            os.close(kept)

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from io import BytesIO
+from threading import Thread
 from typing import Any, BinaryIO
 
 from hypothesis import given
@@ -166,6 +167,19 @@ class SpoolTests(TestCase):
         self.patch(os, "dup", fail)
         close_spool(spool, IN_MEMORY + 1)
         self.assertTrue(spool.closed)
+
+    def test_no_threads(self) -> None:
+        """Where no thread can be had it is freed all the same."""
+
+        def fail(thread: Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        spool = open_spool(None, None)
+        spool.write(b"x" * (IN_MEMORY + 1))
+        file = os.fstat(spool.fileno())
+        self.patch(Thread, "start", fail)
+        close_spool(spool, IN_MEMORY + 1)
+        self.assertEqual(holders(file), 0)
 
 
 def holders(file: os.stat_result) -> int:
