@@ -247,6 +247,18 @@ def chat(client: openai.OpenAI, model: str, **settings: Any) -> Any:
     )
 
 
+def chat_at_length(client: openai.OpenAI, model: str) -> Any:
+    """
+    Ask for a stream that goes on until somebody does something about it.
+
+    A tiny model of llama-server has written all that its context holds in less than a second,
+    and a busy machine may let that pass before the client has read a word. So each event has the
+    probabilities of the whole vocabulary with it: 57 MB in all, much more than the sockets in
+    between take, so that the end cannot be written before most of it is read.
+    """
+    return chat(client, model, stream=True, max_tokens=4000, logprobs=True, top_logprobs=400)
+
+
 class Backends:
     """
     Two models, ``first`` and ``second/model``, with the hooks of an example.

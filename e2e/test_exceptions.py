@@ -11,7 +11,7 @@ from typing import Any
 import openai
 import pytest
 
-from e2e.program import Backends, Program, chat, wait_until
+from e2e.program import Backends, Program, chat, chat_at_length, wait_until
 
 FIRST = Backends.models[0]
 
@@ -39,7 +39,7 @@ def break_off(program: Program, harm: Callable[[], object]) -> int:
     texts: list[str] = []
 
     def read() -> None:
-        for event in chat(program.openai(), FIRST, stream=True, max_tokens=4000):
+        for event in chat_at_length(program.openai(), FIRST):
             if event.choices and event.choices[0].delta.content:
                 texts.append(event.choices[0].delta.content)
                 if len(texts) == 4:

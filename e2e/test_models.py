@@ -14,7 +14,7 @@ import pytest_twisted
 from twisted.internet.defer import gatherResults
 from twisted.internet.threads import deferToThread
 
-from e2e.program import Backends, Program, chat, in_thread, wait_until
+from e2e.program import Backends, Program, chat, chat_at_length, in_thread, wait_until
 
 FIRST, SECOND = Backends.models
 
@@ -93,7 +93,7 @@ async def test_client_that_leaves_mid_stream(program: Program) -> None:
     """A client that hangs up ends its request at the backend, and a switch can go on at once."""
 
     def leave() -> None:
-        stream = chat(program.openai(), FIRST, stream=True, max_tokens=4000)
+        stream = chat_at_length(program.openai(), FIRST)
         for number, _ in enumerate(stream):
             if number == 3:
                 break

@@ -11,7 +11,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from e2e.program import BIN, WAIT, Backends, Program, chat, wait_until
+from e2e.program import BIN, WAIT, Backends, Program, chat, chat_at_length, wait_until
 
 FIRST, SECOND = Backends.models
 
@@ -57,7 +57,7 @@ def test_requests(
     answer = chat(client, FIRST)
     streamed = list(chat(client, SECOND, stream=True, stream_options={"include_usage": True}))
     plain = [event for event in chat(client, SECOND, stream=True) if event.choices]
-    broken_off = chat(client, SECOND, stream=True, max_tokens=2000)
+    broken_off = chat_at_length(client, SECOND)
     assert next(broken_off).choices
     broken_off.close()
     wait_until(lambda: len(rows(trace)) == 4)
