@@ -119,10 +119,25 @@ class LineTests(SynchronousTestCase):
         urgency = Urgency("batch", 3)
         began, ended = Began(1, "a", None, urgency, 0.5), Ended(1, Outcome.FAILED, 0.25, 0.75)
         happened = [began, ended, Heard("a", 1.5)]
-        for said in (happened, urgency, None, [("request_answered", ("a", 200, 0.1))]):
-            self.assertEqual(self.read(pickle.dumps(said))["values"], said)
+        words = [happened, urgency, None, [("request_answered", ("a", 200, 0.1))]]
+        for said in words:
+            self.here.say("told", said)
+        self.pump.flush()
+        self.assertEqual(self.ear.heard, words)
         for other in (Path("/etc"), Refusal(500, None, "", None), Revocation.KILLED, RefusalTests):
             self.assertRaises(Refused, self.read, pickle.dumps(other))
+
+    def test_members(self) -> None:
+        """A member of an enumeration arrives from a Python that would look it up by its name."""
+
+        def looked_up(member: Outcome, protocol: object) -> object:
+            return getattr, (Outcome, member.name)  # as in CPython 3.11.2, that of Debian 12
+
+        self.patch(Outcome, "__reduce_ex__", looked_up)
+        self.there.believed = OF_WORKERS
+        self.here.say("told", Outcome.FAILED)
+        self.pump.flush()
+        self.assertEqual(self.ear.heard, [Outcome.FAILED])
 
     def read(self, data: bytes) -> dict[str, object]:
         """Read some bytes as values."""

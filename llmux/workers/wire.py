@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable, Collection
+from enum import Enum
 from pathlib import PosixPath, PurePosixPath
 from typing import Any
 
@@ -27,6 +28,14 @@ _OTHERS = frozenset((each.__module__, each.__name__) for each in (PosixPath, Pur
 
 class Refused(Exception):
     """Something was said that is not understood here."""
+
+
+class _Writer(pickle.Pickler):
+    """Writes values, the same on every Python."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """Have a member of an enumeration made by its class; some versions of 3.11 say getattr."""
+        return (type(value), (value.value,)) if isinstance(value, Enum) else NotImplemented
 
 
 class _Reader(pickle.Unpickler):
@@ -65,7 +74,9 @@ class Values(amp.Argument):
     ) -> None:
         """See :meth:`amp.IArgumentType.toBox`."""
         value = self.retrieve(objects, name.decode("ascii"), proto)  # type: ignore[no-untyped-call]  # Twisted's
-        data = pickle.dumps(value, 5)
+        written = io.BytesIO()
+        _Writer(written, 5).dump(value)
+        data = written.getvalue()
         pieces = [data[start : start + _PIECE] for start in range(0, len(data), _PIECE)]
         strings[name] = b"%d" % len(pieces)
         for number, piece in enumerate(pieces):
