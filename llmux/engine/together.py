@@ -16,5 +16,10 @@ def write_soon(transport: Any, data: bytes) -> None:
 
     :param transport: does it as ever if it is none of :mod:`llmux.engine.reactor`'s.
     """
-    soon = getattr(transport, "write_soon", None)
-    (transport.write if soon is None else soon)(data)
+    # Of its class: what stands before a transport, as TLS does, passes for having all that it has,
+    # and what is written to it must not go past it.
+    soon = getattr(type(transport), "write_soon", None)
+    if soon is None:
+        transport.write(data)
+    else:
+        soon(transport, data)

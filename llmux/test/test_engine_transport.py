@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IPullProducer, I
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.test.reactormixins import ReactorBuilder
 from twisted.internet.testing import StringTransport
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -157,7 +158,7 @@ class TransportTests(ReactorBuilder, SynchronousTestCase):
 
         return UvloopReactor()
 
-    def run_with(self, server: Collector, client: Collector, until: Collector | None = None) -> Any:
+    def run_with(self, server: Collector, client: Protocol, until: Collector | None = None) -> Any:
         """
         Connect two protocols, and run until the server's connection has ended.
 
@@ -437,6 +438,25 @@ class TransportTests(ReactorBuilder, SynchronousTestCase):
         transport = StringTransport()
         write_soon(transport, b"x")
         self.assertEqual(transport.value(), b"x")
+
+    def test_something_before_the_transport(self) -> None:
+        """What stands before a transport, as TLS does, gets what is written to it."""
+
+        class Sender(Collector):
+            def begin(self) -> None:
+                self.transport.reactor.callLater(0.01, self.go_on)
+
+            def go_on(self) -> None:
+                write_soon(self.transport, b"secret")
+                self.transport.loseConnection()
+
+        class Encrypting(ProtocolWrapper):
+            def write(self, data: bytes) -> None:
+                super().write(data[::-1])
+
+        server, client = Collector(), Encrypting(WrappingFactory(Factory()), Sender())
+        self.run_with(server, client)
+        self.assertEqual(b"".join(server.pieces), b"terces")
 
     def test_pulled(self) -> None:
         """A producer that is asked for each piece leaves no timers behind, however many it has."""
