@@ -189,7 +189,7 @@ class Reload:
                 self._switcher.policy.learn(learnt)
         if config.record != before.record:
             self._recorder.follow(config.record)
-        self._hooks.resources = tuple(config.resources)
+        self._hooks.configure_resources(config.resources)
         changes = await self._switcher.reconfigure(
             config.models, Budget.of(config.resources), config.first_awake, config.idle_model
         )

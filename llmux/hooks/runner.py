@@ -44,8 +44,9 @@ class HookRunner:
         with its process, when that is there and the script has not begun yet.  Where processes
         cannot be identified (:mod:`llmux.hooks.identity`) it is not told.
     :param ended: is told when such a hook has ended.
+    :param resources: the names of those that the models share, at first; see
+        :meth:`configure_resources`.
     :param sessions: starts their processes; by default such as the system's own call makes.
-    :ivar resources: the names of those that the models share, for the scripts' environment.
     """
 
     _log = make_logger()
@@ -61,7 +62,7 @@ class HookRunner:
         resources: Iterable[str] = (),
         sessions: Sessions | None = None,
     ) -> None:
-        self.resources = tuple(resources)
+        self._resources = tuple(resources)
         self._sessions = sessions or Sessions(processes)
         self._clock = clock
         self._models = dict(models)
@@ -81,6 +82,16 @@ class HookRunner:
         """
         self.forgo(config.name)
         self._models[config.name] = config
+
+    def configure_resources(self, resources: Iterable[str]) -> None:
+        """
+        Tell scripts of other resources from now on; hooks that run know of those before.
+
+        :param resources: the names of those that the models share.
+        """
+        for model in self._models:
+            self.forgo(model)
+        self._resources = tuple(resources)
 
     def forget(self, model: str) -> None:
         """Let a model have no hooks any more; those that run are run to their end."""
@@ -188,7 +199,7 @@ class HookRunner:
         directory = model_directory(self._state_dir, call.model)
         output = OutputFile(directory)
         process = HookProcess(self._clock, call, Follower(output), deadline)
-        environment = hook_environment(config, call, deadline, directory, self.resources)
+        environment = hook_environment(config, call, deadline, directory, self._resources)
         script = _script(config, call.hook) or ""
         gated = call.hook in _RECORDED
         spawn(self._sessions, process, script, environment, output, gated=gated)

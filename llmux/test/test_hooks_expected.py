@@ -143,6 +143,13 @@ class ExpectedTests(ProcessTests):
         self.runner.expect(call())
         self.assertEqual(len(self.sessions.pids), 3)
 
+    async def test_new_resources(self) -> None:
+        """What the models share is told as it is when a script begins, whatever was so before."""
+        self.runner.configure(self.config("echo ${LLMUX_RESOURCE_GPU-unknown}"))
+        self.runner.expect(call())
+        self.runner.configure_resources(["gpu"])
+        self.assertEqual((await self.run_hook()).output, "")
+
     async def test_what_others_print_meanwhile(self) -> None:
         """What is printed while a hook waits is not its own."""
         self.runner.expect(call())
