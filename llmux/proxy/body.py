@@ -13,7 +13,6 @@ from zope.interface import implementer
 from llmux.engine.outgoing import IWholeBody
 from llmux.envelope import Patch
 from llmux.server.request import RelayRequest
-from llmux.server.spool import close_spool
 
 _CHUNK = 64 * 1024  # bytes read at once
 
@@ -44,7 +43,6 @@ class SpooledBody:
         self, clock: IReactorTime, file: BinaryIO, length: int, patch: Patch | None = None
     ) -> None:
         self._clock = clock
-        self._spooled = length
         self.length = length + (0 if patch is None else patch.growth)
         self._patch = patch
         self._position = 0
@@ -118,7 +116,7 @@ class SpooledBody:
         """Be done: all of it has been handed on."""
         self._consumer = None
         self.complete = True
-        close_spool(self._file, self._spooled)  # a stream of an hour need not hold it
+        self._file.close()  # a stream of an hour need not hold it
 
     def _read(self) -> bytes:
         """Read the next piece."""

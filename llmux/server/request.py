@@ -16,7 +16,7 @@ from llmux.envelope import EnvelopeReader
 from llmux.errors import RequestError
 from llmux.server.head import RequestLine
 from llmux.server.refusals import Refusal, Refused
-from llmux.server.spool import close_spool, open_spool
+from llmux.server.spool import open_spool
 
 CLIENT_LEFT = 499
 """nginx's status for a client that left before there was an answer."""
@@ -87,8 +87,6 @@ class RelayRequest(Request):
 
     def connectionLost(self, reason: Failure) -> None:
         """See :meth:`IRequest.connectionLost`."""
-        if self.content is not None:
-            close_spool(self.content, self.body_length)
         super().connectionLost(reason)
         if self.when_lost is not None:
             self.when_lost()

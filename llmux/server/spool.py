@@ -14,6 +14,32 @@ IN_MEMORY = 1024 * 1024
 """Bytes of a body that are kept in memory."""
 
 
+class _Spool(tempfile.SpooledTemporaryFile[bytes]):
+    """
+    A file for one body, in memory at first.
+
+    To free what a large file holds takes the system milliseconds, in which nobody would be served,
+    so another thread waits for that, whoever closes it.
+    """
+
+    _rolled: bool  # tempfile's: whether it is a file by now
+
+    def close(self) -> None:
+        """Be rid of it."""
+        kept = None
+        if self._rolled and not self.closed:
+            with suppress(OSError):  # no descriptors
+                kept = os.dup(self.fileno())
+        super().close()
+        if kept is None:
+            return
+        if os.fstat(kept).st_size > IN_MEMORY:
+            with suppress(RuntimeError):  # no more threads are allowed (ulimit -u, TasksMax=)
+                Thread(target=os.close, args=(kept,), daemon=True).start()
+                return
+        os.close(kept)
+
+
 def open_spool(directory: Path | None, length: int | None) -> BinaryIO:
     """
     Open a file for one body; closing it is all that it takes to be rid of it.
@@ -30,27 +56,4 @@ def open_spool(directory: Path | None, length: int | None) -> BinaryIO:
     most = IN_MEMORY if length is None else 1
     # mypy's stubs do not say that it can be read and written like any binary file
     place = None if directory is None else os.fspath(directory)
-    spool = tempfile.SpooledTemporaryFile(max_size=most, dir=place)  # noqa: SIM115  # whoever asked closes it
-    return cast(BinaryIO, spool)
-
-
-def close_spool(spool: BinaryIO, length: int) -> None:
-    """
-    Be rid of a body.
-
-    To free what a large file holds takes the system milliseconds, in which nobody would be served,
-    so another thread waits for that.
-
-    :param spool: where the body is.
-    :param length: of what has been written there, in bytes.
-    """
-    kept = None
-    if length > IN_MEMORY:  # below that there may be no file
-        with suppress(OSError, ValueError):  # no descriptors, or it is closed already
-            kept = os.dup(spool.fileno())
-    spool.close()
-    if kept is not None:
-        try:
-            Thread(target=os.close, args=(kept,), daemon=True).start()
-        except RuntimeError:  # no more threads are allowed (ulimit -u, TasksMax=)
-            os.close(kept)
+    return cast(BinaryIO, _Spool(max_size=most, dir=place))

@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from llmux.clock import VirtualClock
 from llmux.proxy.body import AT_ONCE, SpooledBody
-from llmux.server.spool import IN_MEMORY, close_spool, open_spool
+from llmux.server.spool import IN_MEMORY, open_spool
 from llmux.test.processes import until
 
 
@@ -135,10 +135,24 @@ class SpoolTests(TestCase):
             spool.write(b"x" * (IN_MEMORY + 1))
             file = os.fstat(spool.fileno())
             self.assertEqual(holders(file), 1)
-            close_spool(spool, IN_MEMORY + 1)
+            spool.close()
             self.assertTrue(spool.closed)
-            close_spool(spool, IN_MEMORY + 1)  # twice does no harm
+            spool.close()  # twice does no harm
             await until(lambda file=file: holders(file) == 0)  # type: ignore[misc]  # mypy#15459
+
+    def test_another_thread_waits(self) -> None:
+        """Whoever closes a large body does not wait until it is freed; a small one is, at once."""
+        begun: list[Thread] = []
+        self.patch(Thread, "start", lambda thread: begun.append(thread))
+        for size, threads in ((IN_MEMORY + 1, 1), (2, 0)):
+            spool = open_spool(None, IN_MEMORY + 1)
+            spool.write(b"x" * size)
+            file = os.fstat(spool.fileno())
+            spool.close()
+            self.assertEqual((len(begun), holders(file)), (threads, threads))
+            while begun:
+                begun.pop().run()
+            self.assertEqual(holders(file), 0)
 
     def test_small_one_needs_no_file(self) -> None:
         """A body that fits into memory is in no file; nor is one that never came."""
@@ -146,7 +160,7 @@ class SpoolTests(TestCase):
             spool: Any = open_spool(None, length)
             spool.write(b"x" * came)
             self.assertTrue(isinstance(spool, BytesIO) or not spool._rolled)
-            close_spool(spool, came)
+            spool.close()
             self.assertTrue(spool.closed)
 
     def test_large_one_goes_to_the_disk_at_once(self) -> None:
@@ -154,7 +168,7 @@ class SpoolTests(TestCase):
         spool: Any = open_spool(None, IN_MEMORY + 1)
         spool.write(b"xx")
         self.assertTrue(spool._rolled)
-        close_spool(spool, 2)
+        spool.close()
 
     def test_no_descriptors(self) -> None:
         """Where there are no more descriptors it is closed all the same."""
@@ -165,7 +179,7 @@ class SpoolTests(TestCase):
         spool = open_spool(None, None)
         spool.write(b"x" * (IN_MEMORY + 1))
         self.patch(os, "dup", fail)
-        close_spool(spool, IN_MEMORY + 1)
+        spool.close()
         self.assertTrue(spool.closed)
 
     def test_no_threads(self) -> None:
@@ -178,7 +192,7 @@ class SpoolTests(TestCase):
         spool.write(b"x" * (IN_MEMORY + 1))
         file = os.fstat(spool.fileno())
         self.patch(Thread, "start", fail)
-        close_spool(spool, IN_MEMORY + 1)
+        spool.close()
         self.assertEqual(holders(file), 0)
 
 
