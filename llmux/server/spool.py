@@ -30,7 +30,8 @@ class _Spool(tempfile.SpooledTemporaryFile[bytes]):
         if self._rolled and not self.closed:
             with suppress(OSError):  # no descriptors
                 kept = os.dup(self.fileno())
-        super().close()
+        with suppress(OSError):  # what has not been written yet cannot be: nobody wants it
+            super().close()
         if kept is None:
             return
         if os.fstat(kept).st_size > IN_MEMORY:

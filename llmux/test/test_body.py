@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 from threading import Thread
 from typing import Any, BinaryIO
 
@@ -181,6 +182,17 @@ class SpoolTests(TestCase):
         self.patch(os, "dup", fail)
         spool.close()
         self.assertTrue(spool.closed)
+
+    def test_full_disk(self) -> None:
+        """One that cannot be written to its end is closed without complaint, and leaves nothing."""
+        spool: Any = open_spool(None, IN_MEMORY + 1)
+        spool.write(b"xx")
+        spool._file.close()
+        full = spool._file = Path("/dev/full").open("r+b")  # noqa: SIM115  # the spool closes it
+        file = os.fstat(full.fileno())
+        spool.write(b"x")  # which is in a buffer
+        spool.close()
+        self.assertEqual((spool.closed, holders(file)), (True, 0))
 
     def test_no_threads(self) -> None:
         """Where no thread can be had it is freed all the same."""
