@@ -97,6 +97,7 @@ class NativeTransport(NativeWriting):
     def abortConnection(self) -> None:
         """See :meth:`ITCPTransport.abortConnection`."""
         self._write = ignore
+        self._tempDataBuffer, self._tempDataLen = [], 0
         super().abortConnection()  # type: ignore[misc]  # as above
 
     def connectionLost(self, reason: Failure) -> None:
