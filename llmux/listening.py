@@ -26,7 +26,6 @@ from llmux.config import Address, Backend, Config
 from llmux.errors import CannotListen
 
 _LONGEST_SOCKET_PATH = 100  # bytes; Linux takes 107, others 103
-_YIELDING = 0.002  # seconds that others have to take a connection before whoever has many does
 _BACKLOG = 1024  # connections that the kernel may hold while the reactor is busy
 
 
@@ -208,7 +207,7 @@ def serve(
     listening: Sequence[socket.socket],
     site: IProtocolFactory,
     *,
-    ahead: Callable[[], bool] | None = None,
+    patience: Callable[[], float] | None = None,
 ) -> Iterator[IListeningPort]:
     """
     Accept connections on sockets, which are the reactor's from now on.
@@ -216,8 +215,8 @@ def serve(
     :param reactor: accepts them.
     :param listening: the sockets; they are closed here, for the reactor has its own handles.
     :param site: serves them.
-    :param ahead: tells whether other processes that accept connections there, too, should take
-        the next one, as they have fewer; ``None``: there are no others.
+    :param patience: says how many seconds other processes that accept connections there, too, have
+        to take the next one before we do; ``None``: there are no others.
     """
     for each in listening:
         port: IListeningPort
@@ -226,8 +225,8 @@ def serve(
         else:
             port = reactor.adoptStreamPort(each.fileno(), each.family, site)
         each.close()
-        if ahead is not None:
-            _make_modest(port, ahead)
+        if patience is not None:
+            _make_modest(port, patience)
         yield port
 
 
@@ -279,7 +278,7 @@ class _Modest:
     more than others lets them go first, for a moment.
     """
 
-    ahead: Callable[[], bool]
+    patience: Callable[[], float]
     _yielding: IDelayedCall | None = None
 
     @property
@@ -294,9 +293,10 @@ class _Modest:
     def doRead(self) -> None:  # noqa: N802  # Twisted's name
         """Take a connection, now or in a moment, if nobody else takes it."""
         port: Any = self
-        if self.ahead():
+        patience = self.patience()
+        if patience:
             port.stopReading()
-            self._yielding = port.reactor.callLater(_YIELDING, self._look_again)
+            self._yielding = port.reactor.callLater(patience, self._look_again)
         else:
             super().doRead()  # type: ignore[misc]  # a port's
 
@@ -315,11 +315,11 @@ class _Modest:
         super().doRead()  # type: ignore[misc]  # a port's
 
 
-def _make_modest(port: Any, ahead: Callable[[], bool]) -> None:
+def _make_modest(port: Any, patience: Callable[[], float]) -> None:
     """Have a port be a modest one, whatever port it is; Twisted knows no other way."""
     own = type(port)
     port.__class__ = type(f"Modest{own.__name__.lstrip('_')}", (_Modest, own), {})
-    port.ahead = ahead
+    port.patience = patience
 
 
 def is_listening(candidate: socket.socket) -> bool:

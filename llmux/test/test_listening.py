@@ -232,7 +232,7 @@ class ModestTests(TestCase):
         listening = bind("127.0.0.1", 0)
         address = listening.getsockname()
         port: Any
-        (port,) = serve(reactor, [listening], Taking(), ahead=lambda: bool(ahead))
+        (port,) = serve(reactor, [listening], Taking(), patience=lambda: 0.002 if ahead else 0)
         clients = [socket.create_connection(address) for _ in range(30)]
         await until(lambda: len(taken) == 30)
         self.assertEqual(set(taken), {1})
@@ -256,17 +256,17 @@ class ModestTests(TestCase):
             def buildProtocol(self, addr: object) -> None:
                 taken.append(len(asked))
 
-        def ahead() -> bool:
+        def patience() -> float:
             asked.append(1)
             if len(asked) == 1:
                 other.accept()[0].close()
-            return True
+            return 0.002
 
         listening = bind("127.0.0.1", 0)
         address = listening.getsockname()
         other = listening.dup()
         port: Any
-        (port,) = serve(reactor, [listening], Taking(), ahead=ahead)
+        (port,) = serve(reactor, [listening], Taking(), patience=patience)
         first = socket.create_connection(address)
         await until(lambda: bool(asked) and port._yielding is None)
         second = socket.create_connection(address)

@@ -42,13 +42,22 @@ class BoardTests(SynchronousTestCase):
         self.theirs.leave(3)
         self.assertFalse(self.board.is_ahead(1))
 
-    def test_full(self) -> None:
-        """Whoever would turn a client away lets others go first, and all see how many it has."""
+    def test_patience(self) -> None:
+        """Whoever has more than others lets them go first, and all see how many it has."""
         hall = Hall([], self.theirs, 1)
         self.board.note(2, 4)
-        self.assertFalse(hall.is_for_others(5, 6))
-        self.assertTrue(hall.is_for_others(5, 5))
-        self.assertTrue(hall.is_for_others(6, 7))
+        self.assertEqual(hall.patience(5, 10), 0)
+        self.assertGreater(hall.patience(6, 10), 0)
         self.board.note(2, 8)
         self.assertTrue(self.board.is_ahead(2))
-        self.assertFalse(hall.is_for_others(6, 7))
+        self.assertEqual(hall.patience(6, 10), 0)
+
+    def test_full(self) -> None:
+        """Whoever would turn a client away leaves time for those who have room, if any."""
+        hall = Hall([], self.theirs, 1)
+        self.board.note(2, 4)
+        self.assertGreater(hall.patience(5, 5), hall.patience(10, 20))
+        self.board.note(2, 5)
+        self.assertEqual(hall.patience(5, 5), 0)
+        self.board.leave(2)
+        self.assertEqual(hall.patience(5, 5), 0)

@@ -33,10 +33,14 @@ class Board:
 
     def is_ahead(self, worker: int) -> bool:
         """Tell whether a worker has clearly more connections than another one."""
+        own = self._numbers[worker - 1]
+        least = self.least(default=own)
+        return bool(own > least + max(1, least // _SLACK))
+
+    def least(self, *, default: int) -> int:
+        """Give the number of whoever has fewest; if there is nobody, the default."""
         numbers: list[int] = self._numbers.tolist()
-        own = numbers.pop(worker - 1)
-        least = min((number for number in numbers if number != _ABSENT), default=own)
-        return own > least + max(1, least // _SLACK)
+        return min((number for number in numbers if number != _ABSENT), default=default)
 
     def close(self) -> None:
         """Have nothing more to do with it."""

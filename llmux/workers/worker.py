@@ -30,6 +30,8 @@ from llmux.workers.local import LocalLeases
 from llmux.workers.wire import Line
 
 _NOTING = 1.0  # seconds between two looks at how many connections have ended
+_AHEAD = 0.002  # seconds: longer would be felt by a client whom the others are too busy to take
+_FULL = 0.25  # seconds: longer than a busy reactor's turn, and short for whoever is turned away
 
 
 @attrs.frozen
@@ -46,16 +48,18 @@ class Hall:
     board: Board
     number: int
 
-    def is_for_others(self, connections: int, most: int) -> bool:
+    def patience(self, connections: int, most: int) -> float:
         """
-        Tell whether another worker should take the next client, if it can.
+        Say how many seconds the others have to take the next client, before this worker does.
 
         :param connections: how many this one has; the others are told, and
-        :param most: how many it may have: it would have to turn away a client for whom others may
-            have room.
+        :param most: how many each may have: this one would have to turn away a client for whom
+            another has room, however busy that is.
         """
         self.board.note(self.number, connections)
-        return connections >= most or self.board.is_ahead(self.number)
+        if connections >= most:
+            return _FULL if self.board.least(default=most) < most else 0.0
+        return _AHEAD if self.board.is_ahead(self.number) else 0.0
 
 
 @implementer(IWorkerLine)
@@ -107,7 +111,7 @@ class Worker:
         resource.admin = self._face if opening.operators else None
         self._limit(opening.config)
         self._ports = list(
-            serve(self._reactor, self._hall.doors, self._front.site, ahead=self._is_for_others)
+            serve(self._reactor, self._hall.doors, self._front.site, patience=self._patience)
         )
 
         self._noting.start(_NOTING).addErrback(
@@ -189,9 +193,9 @@ class Worker:
     def _note(self) -> None:
         self._hall.board.note(self._hall.number, self._front.site.connections)
 
-    def _is_for_others(self) -> bool:
+    def _patience(self) -> float:
         site = self._front.site
-        return self._hall.is_for_others(site.connections, site.max_connections)
+        return self._hall.patience(site.connections, site.max_connections)
 
     def _shared(self) -> Mapping[str, tuple[str, ...]]:
         return self._front.house.config.first_awake
