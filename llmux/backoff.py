@@ -8,7 +8,7 @@ SHORTEST = 2.0
 """Seconds after the first failure."""
 
 LONGEST = 60.0
-"""Seconds after many failures in a row."""
+"""Seconds after many failures in a row, if nothing else is said."""
 
 
 @attrs.define
@@ -16,10 +16,12 @@ class BackOff:
     """
     Doubles with each failure in a row.
 
+    :ivar longest: seconds after many failures in a row.
     :ivar failures: how many there were in a row.
     :ivar until: when it may be tried again, in the clock's seconds.
     """
 
+    longest: float = LONGEST
     failures: int = 0
     until: float = 0.0
 
@@ -27,7 +29,7 @@ class BackOff:
         """Take in one more failure."""
         self.failures += 1
         doubled = SHORTEST * 2.0 ** min(self.failures - 1, 10)
-        self.until = now + min(LONGEST, doubled)
+        self.until = now + min(self.longest, doubled)
 
     def reset(self) -> None:
         """Forget all failures."""

@@ -26,7 +26,7 @@ from llmux.workers.board import Board, make_board
 from llmux.workers.crew import CUTTING, Crew
 from llmux.workers.links import IParentLine, IWorkerLine, ToParent, ToWorker
 from llmux.workers.local import IParentLink
-from llmux.workers.member import EARLY, STARTING, WATCHING, Parent, Place
+from llmux.workers.member import EARLY, PAUSING, STARTING, WATCHING, Parent, Place
 from llmux.workers.spawning import BOARD, Logs, Start, WorkerProcess
 from llmux.workers.wire import Line
 from llmux.workers.worker import Hall, Worker
@@ -222,8 +222,8 @@ class CrewTests(SynchronousTestCase):
         self.assertIn(b"llmux_worker_restarts_total 1.0", self.metrics.render())
 
     def test_dies_early(self) -> None:
-        """One that dies over and over is left alone for longer and longer."""
-        for delay in (0.0, 4.0, 8.0):
+        """One that dies over and over is left alone for longer, but never for long."""
+        for delay in (0.0, 4.0, PAUSING, PAUSING):
             self.machine.processes[-1 if delay else 0].end(11)
             ended = self.bench.events.named("worker_ended")[-1]
             self.assertEqual(ended["again_secs"], delay)

@@ -36,6 +36,10 @@ STARTING = 60.0
 WATCHING = 10.0
 """Seconds between two looks at workers; one that has not answered by the next is killed."""
 
+PAUSING = 5.0
+"""Seconds at most between a worker's end and the next start, however often it has died: a start
+takes half a second of one core, and while none of the workers is there clients get no answer."""
+
 EARLY = 10.0
 """Seconds that a worker has to last to be started again at once, however often it has died."""
 
@@ -108,7 +112,7 @@ class Member:
         self._parent = parent
         self._place = place
         self._ended = ended
-        self._backoff = BackOff()
+        self._backoff = BackOff(longest=PAUSING)
         self._restarts = 0
         self._process: WorkerProcess | None = None
         self._pid = 0
