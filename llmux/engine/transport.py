@@ -19,6 +19,12 @@ from twisted.python.failure import Failure
 from llmux.engine.holding import HeldReader
 from llmux.engine.writing import HIGH_WATER, NativeWriting, ignore
 
+LARGE = 128 * 1024
+"""
+Bytes read at once after which others have their turn.  uvloop reads up to 250 KB, and up to 32
+times in a row from whoever sends as fast: 8 MB for which all others would wait.
+"""
+
 
 class NativeTransport(NativeWriting):
     """
@@ -127,6 +133,9 @@ class NativeTransport(NativeWriting):
 
     def data_received(self, data: bytes) -> None:
         """Hand on what has come."""
+        if len(data) >= LARGE and self._native is not None:
+            self._native.pause_reading()
+            self.reactor.loop.call_soon(self._read_on)
         try:
             self.protocol.dataReceived(data)
         except Exception as error:
@@ -155,6 +164,10 @@ class NativeTransport(NativeWriting):
         if reading:
             self.flush()  # it was written before that was noticed
         self.reactor._disconnectSelectable(self, why, reading)
+
+    def _read_on(self) -> None:
+        if self._reading and self._native is not None and self._held is None:
+            self._native.resume_reading()
 
     def _read_rest(self) -> None:
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -13,11 +14,12 @@ from twisted.internet.test.reactormixins import ReactorBuilder
 from twisted.internet.testing import StringTransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from zope.interface import implementer
 
 from llmux.engine.choice import REACTOR, STOCK
 from llmux.engine.together import write_soon
+from llmux.engine.transport import LARGE
 
 _MANY = 1_000_000  # bytes: more than is read at once
 
@@ -254,6 +256,44 @@ class TransportTests(ReactorBuilder, SynchronousTestCase):
         server = Waiting()
         self.run_with(server, Sender())
         self.assertEqual((server.early, b"".join(server.pieces)), (0, b"all of it"))
+
+    def test_others_in_between(self) -> None:
+        """Others have their turns beside a sender who is as fast as its data is taken."""
+
+        class Receiver(Collector):
+            turn = 0
+            taken: Counter[int]
+
+            def begin(self) -> None:
+                self.taken = Counter()
+                self.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * _MANY)
+                self.transport.pauseProducing()
+                self.transport.reactor.callLater(0.05, self.go_on)
+
+            def go_on(self) -> None:
+                self.transport.resumeProducing()
+                self.count()
+
+            def count(self) -> None:
+                if not self.ended.called:
+                    self.turn += 1
+                    self.transport.reactor.callLater(0, self.count)
+
+            def dataReceived(self, data: bytes) -> None:
+                super().dataReceived(data)
+                self.taken[self.turn] += len(data)
+
+        class Sender(Collector):
+            def begin(self) -> None:
+                self.transport.write(bytes(20 * _MANY))
+                self.transport.loseConnection()
+
+        server = Receiver()
+        self.run_with(server, Sender())
+        self.assertEqual(sum(server.taken.values()), 20 * _MANY)
+        if max(map(len, server.pieces)) < LARGE:
+            raise SkipTest("the kernel keeps too little for a connection (net.core.rmem_max)")
+        self.assertLess(max(server.taken.values()), 4 * LARGE)
 
     def test_back_pressure(self) -> None:
         """A producer is paused while the other side takes nothing, and goes on when it does."""
