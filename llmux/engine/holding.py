@@ -40,6 +40,12 @@ class HeldReader:
         self.go_on()
         return True
 
+    def put_back(self, data: bytes) -> None:
+        """Keep what was handed on and is not wanted yet."""
+        self._pending = data + self._pending
+        self._native.pause_reading()
+        self.go_on()
+
     def take(self) -> bytes:
         """Give what has not been handed on."""
         pending, self._pending = self._pending, b""
@@ -70,3 +76,21 @@ class HeldReader:
             self._native.resume_reading()
         else:
             transport.release()
+
+
+def first_of(data: bytes, size: int, transport: Any) -> bytes:
+    """
+    Take so many bytes of what a transport has brought, and have it bring the rest again.
+
+    The rest comes in later turns, in pieces of the transport's ``bufferSize``.  It is for who sets
+    that because of what the first bytes are, when others have come behind them.
+
+    :param transport: brings them; if it is none of :mod:`llmux.engine.reactor`'s, all is taken.
+    :returns: what is left to do now.
+    """
+    # of its class, as in llmux.engine.together: TLS must not be given back what it has decrypted
+    put_back = getattr(type(transport), "put_back", None)
+    if put_back is None or len(data) <= size:
+        return data
+    put_back(transport, data[size:])
+    return data[:size]

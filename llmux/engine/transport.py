@@ -94,6 +94,13 @@ class NativeTransport(NativeWriting):
         """Whether the protocol is to be given what comes."""
         return self._reading
 
+    def put_back(self, data: bytes) -> None:
+        """Bring again what was brought; see :func:`llmux.engine.holding.first_of`."""
+        if self._native is not None:  # else nobody wants it any more
+            if self._held is None:
+                self._held = HeldReader(self, self._native)
+            self._held.put_back(data)
+
     def release(self) -> None:
         """Take what comes at once again."""
         self._held = None

@@ -17,6 +17,7 @@ from twisted.web.http import Request as HTTPRequest
 from twisted.web.http_headers import Headers
 
 from llmux.engine.deadline import Deadline
+from llmux.engine.holding import first_of
 from llmux.server.head import Head, RequestLine
 from llmux.server.head_reader import HeadReader
 from llmux.server.refusals import Refusal, Refused
@@ -134,6 +135,8 @@ class RelayChannel(HTTPChannel):
         """Take in a part of a body, or of what comes after it."""
         if self._refused:
             return
+        if self._transferDecoder is not None:
+            data = first_of(data, SLICE, self.transport)  # it may have come along with the head
         try:
             super().rawDataReceived(data)
         except Refused as refused:

@@ -18,7 +18,7 @@ from zope.interface import alsoProvides
 
 from llmux.clock import VirtualClock
 from llmux.config import Limits
-from llmux.server.channel import HEAD_SECS, IDLE_SECS, LINGER_SECS, RelayChannel
+from llmux.server.channel import HEAD_SECS, IDLE_SECS, LINGER_SECS, SLICE, RelayChannel
 from llmux.server.head_reader import MAX_HEAD
 from llmux.server.refusals import Refusal, Refused
 from llmux.server.request import RelayRequest
@@ -55,6 +55,22 @@ class Line(StringTransportWithDisconnection):
         """See :meth:`ITCPTransport.abortConnection`."""
         self.was_reset = True
         self.loseConnection()
+
+
+class Patient(Line):
+    """
+    One that brings again what has been put back.
+
+    :ivar left: what that is.
+    :ivar bufferSize: how much is to be brought at once.
+    """
+
+    left = b""
+    bufferSize = 64 * 1024  # noqa: N815  # Twisted's name
+
+    def put_back(self, data: bytes) -> None:
+        """See :func:`llmux.engine.holding.first_of`."""
+        self.left = data + self.left
 
 
 class Desk(Resource):
@@ -396,6 +412,28 @@ class PieceTests(SynchronousTestCase):
         for stream in self.STREAMS:
             bytewise = self.told(*(stream[at : at + 1] for at in range(len(stream))))
             self.assertEqual(bytewise, self.told(stream), stream)
+
+    def test_large_body_behind_its_head(self) -> None:
+        """What comes along with a head is looked into in small pieces, too."""
+        body = b"x" * (3 * SLICE + 5)
+        plain = POST.replace(b"5\r\n\r\nhello", b"%d\r\n\r\n%b" % (len(body), body))
+        sizes: list[int] = []
+
+        def look(request: RelayRequest, data: bytes) -> None:
+            sizes.append(len(data))
+            take(request, data)
+
+        take = RelayRequest.handleContentChunk
+        self.patch(RelayRequest, "handleContentChunk", look)
+        for said in (plain, CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)):
+            line = Patient()
+            connection = Connection(self.http, line=line)
+            connection.say(said + GET)
+            while line.left:
+                piece, line.left = line.left[: line.bufferSize], line.left[line.bufferSize :]
+                connection.say(piece)
+            self.assertEqual([len(each.body) for each in connection.heard()], [len(body) + 8, 7])
+            self.assertLessEqual(max(sizes), SLICE)
 
     def test_trickling_line(self) -> None:
         """A long line that comes a byte at a time is gone through when its end may have come."""

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from zope.interface import implementer
 
 from llmux.engine.choice import REACTOR, STOCK
+from llmux.engine.holding import first_of
 from llmux.engine.together import write_soon
 from llmux.engine.transport import LARGE
 
@@ -233,6 +234,48 @@ class TransportTests(ReactorBuilder, SynchronousTestCase):
         self.assertEqual(sum(map(len, server.pieces)), _MANY)
         self.assertEqual(len(server.pieces[0]), 10)
         self.assertGreater(max(map(len, server.pieces)), 10_000)
+
+    def test_put_back(self) -> None:
+        """What is not wanted yet comes again in later turns, before what comes meanwhile."""
+        sent = bytes(range(256)) * 200
+
+        class Picky(Collector):
+            def dataReceived(self, data: bytes) -> None:
+                if not self.pieces:
+                    self.transport.bufferSize = 1000
+                super().dataReceived(first_of(data, 10, self.transport))
+                if len(self.pieces) == 300:
+                    self.transport.pauseProducing()
+                    self.transport.reactor.callLater(0.01, self.transport.resumeProducing)
+                if len(self.pieces) == 600:
+                    self.transport.bufferSize = type(self.transport).SEND_LIMIT
+
+        class Sender(Collector):
+            def begin(self) -> None:
+                self.transport.write(sent)
+                self.transport.loseConnection()
+
+        server = Picky()
+        self.run_with(server, Sender())
+        self.assertEqual(b"".join(server.pieces), sent)
+        self.assertLessEqual(max(map(len, server.pieces)), 10)
+
+    def test_put_back_by_who_leaves(self) -> None:
+        """What was put back by who closes then is not brought any more."""
+
+        class Leaving(Collector):
+            def dataReceived(self, data: bytes) -> None:
+                super().dataReceived(first_of(data, 10, self.transport))
+                getattr(self.transport, how)()
+
+        class Sender(Collector):
+            def begin(self) -> None:
+                self.transport.write(b"x" * 100)
+
+        for how in ("loseConnection", "abortConnection"):
+            server = Leaving()
+            self.run_with(server, Sender())
+            self.assertEqual(server.pieces, [b"x" * 10], how)
 
     def test_paused_from_the_first(self) -> None:
         """Who pauses at once is given nothing, and everything, the end too, when it resumes."""
