@@ -211,6 +211,15 @@ class NoSocket(RequestError):
         super().__init__(f"llmux could not open a connection to the backend ({why})", 5)
 
 
+class BodyLost(RequestError):
+    """llmux could not read again what it has kept of the request: its disk, most likely."""
+
+    code = "body_lost"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"llmux could not read the request's body again ({why})")
+
+
 class InternalError(RequestError):
     """A bug; the log has the traceback."""
 

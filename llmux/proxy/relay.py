@@ -33,6 +33,7 @@ from llmux.errors import (
     BackendClosed,
     BackendRefused,
     BackendTimedOut,
+    BodyLost,
     LeaseRevoked,
     NoSocket,
 )
@@ -212,6 +213,8 @@ def backend_error(error: Exception, connect_timeout: float) -> Exception:
     reasons = [reason.value for reason in error.reasons]
     if any(isinstance(reason, CancelledError) for reason in reasons):
         return CancelledError()  # Twisted wraps it as if the backend had failed
+    if isinstance(error, RequestGenerationFailed):
+        return BodyLost(str(reasons[0]))
     if isinstance(error, _NOT_ANSWERED):
         return BackendClosed(str(reasons[0]))
     return BackendBroke(str(reasons[0]))

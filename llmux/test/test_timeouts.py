@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from types import SimpleNamespace
 from typing import cast
 
@@ -24,9 +26,12 @@ from llmux.engine.connection import IClientResponse
 from llmux.errors import BackendRefused, BackendTimedOut, NoSocket
 from llmux.lease import Lease
 from llmux.proxy.answer import _BodyRelay
+from llmux.proxy.body import SpooledBody
 from llmux.proxy.relay import Ending, Relay, backend_error
 from llmux.proxy.stall import StalledClient
+from llmux.server.spool import IN_MEMORY
 from llmux.test.loopback import RawBackend, Served, http_answer, http_post, split, until
+from llmux.test.stacks import on_each_stack
 
 
 class BackendErrorTests(SynchronousTestCase):
@@ -56,6 +61,27 @@ class BackendErrorTests(SynchronousTestCase):
         """What is none of the backend's doing stays what it is."""
         for error in (CancelledError(), ValueError("a bug")):
             self.assertIs(backend_error(error, 5), error)
+
+
+@on_each_stack
+class OwnDiskTests(TestCase):
+    http: str
+
+    async def test_unreadable(self) -> None:
+        """A body that cannot be read again is no fault of the backend's."""
+
+        def fail(body: SpooledBody) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        self.patch(SpooledBody, "_read", fail)
+        backend = RawBackend(self)
+        served = Served(self, {"a": backend.address})
+        large = json.dumps({"model": "a", "x": "x" * IN_MEMORY}).encode()
+        status, _, body = split(await served.exchange(http_post(body=large)))
+        self.assertEqual(status, b"HTTP/1.1 500 Internal Server Error")
+        error = json.loads(body)["error"]
+        self.assertEqual(error["code"], "body_lost")
+        self.assertIn("Input/output error", error["message"])
 
 
 class BackendTests(TestCase):
