@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IPushProducer, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web._newclient import RequestNotSent, ResponseNeverReceived
@@ -110,14 +111,21 @@ class TLSTests(TestCase):
     http: str
 
     def setUp(self) -> None:
-        """Serve over TLS."""
+        """Serve over TLS, and keep what really comes."""
+        self.came = b""
+
+        class Wiretap(TLSMemoryBIOProtocol):
+            def dataReceived(wire, data: bytes) -> None:
+                self.came += data
+                super().dataReceived(data)
+
         self.backend = RawBackend(self)
         self.backend.answer = http_answer(b"over TLS")
         self.certificate = make_certificate("localhost")
-        factory: Any = Factory.forProtocol(lambda: BackendWire(self.backend))
-        port: Any = reactor.listenSSL(  # type: ignore[attr-defined]  # the reactor's
-            0, factory, self.certificate.options(), interface="127.0.0.1"
-        )
+        wires = Factory.forProtocol(lambda: BackendWire(self.backend))
+        factory: Any = TLSMemoryBIOFactory(self.certificate.options(), False, wires)
+        factory.protocol = Wiretap
+        port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         self.address = Backend("localhost", port.getHost().port, tls=True)
 
@@ -127,6 +135,7 @@ class TLSTests(TestCase):
         answer = await served.exchange(http_post())
         self.assertTrue(answer.startswith(b"HTTP/1.1 502 "), answer)
         self.assertEqual(self.backend.requests, [])
+        self.assertNotIn(b"POST", self.came)
 
     async def test_trusted_certificate(self) -> None:
         """A backend with a certificate that the machine trusts is relayed to, twice on one line."""
@@ -138,6 +147,7 @@ class TLSTests(TestCase):
         for _ in range(2):
             self.assertTrue((await served.exchange(http_post())).endswith(b"over TLS"))
         self.assertEqual(len(self.backend.wires), 1)
+        self.assertNotIn(b"POST", self.came)
 
     async def test_wedged(self) -> None:
         """A connection of which a backend does not take the end is closed all the same."""
