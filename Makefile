@@ -16,8 +16,10 @@ run: $(VENV)/installed
 
 test: lint types unit e2e docs
 
+# On trial's own reactor, and on the one that llmux chooses; trial's workers would not have that.
 unit: $(VENV)/developing
 	$(BIN)/python -m twisted.trial --temp-directory=_trial_temp_unit -j2 llmux
+	$(BIN)/python -m twisted.trial --temp-directory=_trial_temp_unit --reactor=uvloop llmux
 
 e2e: $(VENV)/developing
 	PATH="$(BIN):$$PATH" $(BIN)/python -m pytest -n 3 --dist worksteal e2e
