@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -64,8 +65,8 @@ def scratch_environment(directory: Path) -> dict[str, str]:
 
 
 @contextmanager
-def answering() -> Iterator[int]:
-    """Have a server that answers every request with 200; give its port."""
+def answering(tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """Have a server that answers every request with 200, over TLS if so; give its port."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -82,6 +83,8 @@ def answering() -> Iterator[int]:
             """Write nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         serving = threading.Thread(target=server.serve_forever, daemon=True)
         serving.start()
         try:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 from pathlib import Path
 from typing import Any
 
 import attrs
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
-from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
@@ -28,6 +23,7 @@ from zope.interface import implementer
 from llmux.clock import VirtualClock
 from llmux.config import Backend
 from llmux.proxy.client import RelayClient, connection_maker, make_endpoint, make_pool
+from llmux.test.certificates import make_certificate
 from llmux.test.loopback import BackendWire, RawBackend, Served, http_answer, http_post, until
 from llmux.test.stacks import on_each_stack
 
@@ -171,30 +167,3 @@ class TLSTests(TestCase):
         await until(lambda: closed, "the connection's end")
         IPushProducer(self.backend.wires[0].transport).resumeProducing()
         await self.backend.wires[0].until_lost()
-
-
-def make_certificate(name: str) -> PrivateCertificate:
-    """Make a certificate that signs itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    pem = private + signed.public_bytes(serialization.Encoding.PEM)
-    certificate: PrivateCertificate = PrivateCertificate.loadPEM(pem)
-    return certificate
