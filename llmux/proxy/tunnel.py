@@ -27,6 +27,12 @@ LAST_WORDS_SECS = 2.0
 PROTOCOL = b"websocket"
 """The only protocol that is tunnelled."""
 
+_OVER = (Ending.COMPLETE, Ending.CLIENT, Ending.BACKEND)
+"""
+After these the client still gets what was said.  That includes a backend that breaks off: over TLS
+many do, in place of a good end, and WebSockets have an end of their own that is seen to be missing.
+"""
+
 
 def asks_for_tunnel(request: RelayRequest) -> bool:
     """Tell whether a request asks for a protocol that is tunnelled (RFC 6455, 4.1)."""
@@ -148,7 +154,7 @@ class Tunnel:
         await self._relay.let_go(complete=ending is Ending.COMPLETE)
         if last_words is not None and last_words.active():
             last_words.cancel()
-        if ending is not Ending.COMPLETE and ending is not Ending.CLIENT:
+        if ending not in _OVER:
             await cut(request)
         return ending
 

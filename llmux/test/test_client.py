@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
@@ -26,6 +28,7 @@ from llmux.proxy.client import RelayClient, connection_maker, make_endpoint, mak
 from llmux.test.certificates import make_certificate
 from llmux.test.loopback import BackendWire, RawBackend, Served, http_answer, http_post, until
 from llmux.test.stacks import on_each_stack
+from llmux.test.test_tunnel import ASK, SWITCH
 
 
 class EndpointTests(SynchronousTestCase):
@@ -125,6 +128,14 @@ class TLSTests(TestCase):
         self.addCleanup(port.stopListening)
         self.address = Backend("localhost", port.getHost().port, tls=True)
 
+    def trusting(self) -> Served:
+        """Serve on a machine that trusts the certificate."""
+        trusted = Path(self.mktemp())
+        trusted.write_bytes(self.certificate.dumpPEM())
+        self.addCleanup(os.environ.pop, "SSL_CERT_FILE", None)
+        os.environ["SSL_CERT_FILE"] = str(trusted.absolute())
+        return Served(self, {"a": self.address})
+
     async def test_certificate_is_verified(self) -> None:
         """A backend whose certificate cannot be trusted is not sent anything."""
         served = Served(self, {"a": self.address})
@@ -135,23 +146,37 @@ class TLSTests(TestCase):
 
     async def test_trusted_certificate(self) -> None:
         """A backend with a certificate that the machine trusts is relayed to, twice on one line."""
-        trusted = Path(self.mktemp())
-        trusted.write_bytes(self.certificate.dumpPEM())
-        self.addCleanup(os.environ.pop, "SSL_CERT_FILE", None)
-        os.environ["SSL_CERT_FILE"] = str(trusted.absolute())
-        served = Served(self, {"a": self.address})
+        served = self.trusting()
         for _ in range(2):
             self.assertTrue((await served.exchange(http_post())).endswith(b"over TLS"))
         self.assertEqual(len(self.backend.wires), 1)
         self.assertNotIn(b"POST", self.came)
 
+    async def test_tunnel_without_a_goodbye(self) -> None:
+        """What was said in a tunnel arrives, although the backend does not end TLS in order."""
+        served = self.trusting()
+        client = await served.client()
+        self.backend.answer = None
+        client.send(ASK)
+        wire = await self.backend.wire()
+        await wire.until(b"\r\n\r\n")
+        wire.send(SWITCH)
+        await client.until(b"\r\n\r\n")
+        client.received.clear()
+        reader: Any = client.transport
+        reader.pauseProducing()  # so that some of it is still to be sent when the backend closes
+        reader.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        wire.send(b"z" * 60_000)
+        await deferLater(reactor, 0)  # TLS collects what is written
+        encrypted: Any = wire.transport
+        encrypted.transport.loseConnection()
+        await until(lambda: served.app.switcher.in_flight("a") == 0)
+        reader.resumeProducing()
+        self.assertEqual(len(await client.until_lost()), 60_000)
+
     async def test_wedged(self) -> None:
         """A connection of which a backend does not take the end is closed all the same."""
-        trusted = Path(self.mktemp())
-        trusted.write_bytes(self.certificate.dumpPEM())
-        self.addCleanup(os.environ.pop, "SSL_CERT_FILE", None)
-        os.environ["SSL_CERT_FILE"] = str(trusted.absolute())
-        served = Served(self, {"a": self.address})
+        served = self.trusting()
         closed: list[object] = []
         made = connection_maker(self.http)
         lost = made.connectionLost
