@@ -136,8 +136,6 @@ class NativeWriting:
         except Exception as error:
             self._log.failure("what was written cannot be sent")
             self.end(error, reading=False)
-        else:
-            self._choose_write()
 
     def writeSequence(self, data: Any) -> None:
         """See :meth:`ITransport.writeSequence`."""
@@ -193,7 +191,7 @@ class NativeWriting:
         super()._closeWriteConnection()  # type: ignore[misc]  # as above
 
     def _hand_over(self) -> BaseException | None:
-        """Have uvloop send what is in Twisted's buffer."""
+        """Have uvloop send what is in Twisted's buffer; what is written next need not go there."""
         data = b"".join((self.dataBuffer[self.offset :], *self._tempDataBuffer))
         self._tempDataBuffer, self._tempDataLen = [], 0
         self.dataBuffer, self.offset = data, 0
@@ -201,13 +199,15 @@ class NativeWriting:
         if isinstance(taken, BaseException):
             return taken
         self.dataBuffer = data[taken:]
+        self._choose_write()
         return None
 
     def _choose_write(self) -> None:
         if self._native is None or self._write is ignore:
             return
         self._plain = None
-        if self._tempDataLen or isinstance(self.protocol, TLSMemoryBIOProtocol):
+        left = self._tempDataLen or len(self.dataBuffer) > self.offset
+        if left or isinstance(self.protocol, TLSMemoryBIOProtocol):
             # What TLS says when it is broken off goes the way of all that has not been sent: else
             # the other side would take the end for a good one.
             self._write = self._write_buffered
@@ -249,7 +249,9 @@ class NativeWriting:
             self.end(why, reading=False)
         elif self._writing and self._kept:
             self._await_drained()
-        elif self._writing and self.unsent:  # a descriptor that was to be sent found no room
+        elif self._writing and len(self.dataBuffer) > self.offset:
+            # A descriptor that was to be sent found no room.  What a producer has written in answer
+            # to this is not meant: it sees to its sending itself.
             self.reactor.callLater(_RETRY_SECS, self._can_write)
 
     def _write_unattached(self) -> None:

@@ -568,6 +568,73 @@ class TransportTests(ReactorBuilder, SynchronousTestCase):
         self.assertEqual(sum(map(len, server.pieces)), 500 * 1000)
         self.assertLess(producer.timers, 10)
 
+    def test_pushed(self) -> None:
+        """So does one that pushes, from the first or later, also through Twisted's own buffer."""
+
+        @implementer(IPushProducer)
+        class Producer(Collector):
+            left = 200
+            timers = 0
+            running = False
+
+            def __init__(self, delay: float, *, buffered: bool) -> None:
+                super().__init__()
+                self._delay, self._buffered = delay, buffered
+
+            def begin(self) -> None:
+                write_soon(self.transport, b"x")
+                if self._buffered:  # as where descriptors are sent
+                    self.transport._choose_write = lambda: None
+                if self._delay:
+                    self.transport.reactor.callLater(self._delay, self.produce)
+                else:
+                    self.produce()
+
+            def produce(self) -> None:
+                self.transport.registerProducer(self, True)
+                self.resumeProducing()
+
+            def resumeProducing(self) -> None:
+                self.timers = max(self.timers, len(self.transport.reactor.getDelayedCalls()))
+                self.running = True
+                while self.running and self.left:
+                    self.left -= 1
+                    self.transport.write(bytes(_MANY // 10))
+                if not self.left:
+                    self.transport.unregisterProducer()
+                    self.transport.loseConnection()
+
+            def pauseProducing(self) -> None:
+                self.running = False
+
+            def stopProducing(self) -> None:
+                pass
+
+        for delay in (0, 0.02):
+            for buffered in (False, True):
+                server, producer = Collector(), Producer(delay, buffered=buffered)
+                self.run_with(server, producer)
+                self.assertEqual(sum(map(len, server.pieces)), 20 * _MANY + 1)
+                self.assertLess(producer.timers, 5, (delay, buffered))
+
+    def test_first_words(self) -> None:
+        """What is written before uvloop's transport is there leaves nothing in its way later."""
+
+        class Sender(Collector):
+            direct = False
+
+            def begin(self) -> None:
+                self.transport.write(b"x")
+                self.transport.reactor.callLater(0.02, self.look)
+
+            def look(self) -> None:
+                self.direct = self.transport._write is self.transport._plain
+                self.transport.loseConnection()
+
+        server, client = Collector(), Sender()
+        self.run_with(server, client)
+        self.assertTrue(client.direct)
+
     def hear_out(self, client: Collector) -> bytes:
         """
         Have a server answer before it has read anything, and close; the client goes on writing.
