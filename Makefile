@@ -16,10 +16,12 @@ run: $(VENV)/installed
 
 test: lint types unit e2e docs
 
-# On trial's own reactor, and on the one that llmux chooses; trial's workers would not have that.
+# On trial's own reactor, and those that need one also on the one that llmux chooses; trial's workers
+# would not have that.
 unit: $(VENV)/developing
 	$(BIN)/python -m twisted.trial --temp-directory=_trial_temp_unit -j2 llmux
-	$(BIN)/python -m twisted.trial --temp-directory=_trial_temp_unit --reactor=uvloop llmux
+	$(BIN)/python -m twisted.trial --temp-directory=_trial_temp_unit --reactor=uvloop \
+		$$(grep -lE '(import|,) TestCase' llmux/test/test_*.py)
 
 e2e: $(VENV)/developing
 	PATH="$(BIN):$$PATH" $(BIN)/python -m pytest -n 3 --dist worksteal e2e

@@ -37,9 +37,10 @@ class RunTests(TestCase):
         self.operator = self.desk.operator
 
     def program(self, *arguments: str) -> list[str]:
-        """Make the command line that runs the ``llmux`` command."""
+        """Make the command line that runs the ``llmux`` command, as at a terminal."""
+        heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
         run = f"import sys; from llmux.cli import main; sys.exit(main({list(arguments)!r}))"
-        return [sys.executable, "-c", run]
+        return [sys.executable, "-c", f"{heard}; {run}"]
 
     def start(
         self, *command: str, needs: str = "gpu0=20", ttl: str = "60", at: str = ""
