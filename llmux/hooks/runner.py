@@ -89,9 +89,12 @@ class HookRunner:
 
         :param resources: the names of those that the models share.
         """
+        named = tuple(resources)
+        if named == self._resources:  # what stands ready has been told of them
+            return
         for model in self._models:
             self.forgo(model)
-        self._resources = tuple(resources)
+        self._resources = named
 
     def forget(self, model: str) -> None:
         """Let a model have no hooks any more; those that run are run to their end."""

@@ -150,6 +150,15 @@ class ExpectedTests(ProcessTests):
         self.runner.configure_resources(["gpu"])
         self.assertEqual((await self.run_hook()).output, "")
 
+    async def test_same_resources(self) -> None:
+        """A reload that leaves them as they are leaves what stands ready where it is."""
+        self.runner.configure(self.config("echo it ran"))
+        self.runner.configure_resources(["gpu"])
+        self.runner.expect(call())
+        self.runner.configure_resources(["gpu"])
+        self.assertEqual((await self.run_hook()).output, "it ran")
+        self.assertEqual(len(self.sessions.pids), 1)
+
     async def test_what_others_print_meanwhile(self) -> None:
         """What is printed while a hook waits is not its own."""
         self.runner.expect(call())
