@@ -76,12 +76,10 @@ class OutputFile:
         with self.path.open("rb+") as file:
             file.seek(size - KEPT)
             kept = file.read(KEPT)  # and no more: a fast writer's end moves on while it is read
-            file.truncate(0)
-        descriptor = self.open()
-        try:
-            os.write(descriptor, b"[cut by llmux]\n" + (kept.partition(b"\n")[2] or kept))
-        finally:
-            os.close(descriptor)
+            # Over what stands there, not appended: a writer would come in between.
+            file.seek(0)
+            file.write(b"[cut by llmux]\n" + (kept.partition(b"\n")[2] or kept))
+            file.truncate()
         return True
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from llmux.hooks import output
 from llmux.hooks.output import KEPT, LONGEST, Follower, OutputFile
 
 MARK = b"[cut by llmux]\n"
@@ -86,6 +88,18 @@ class OutputFileTests(OutputTestCase):
         self.assertTrue(lines.endswith(b"\n" + kept))
         self.assertTrue(KEPT - 10 <= len(kept) <= KEPT)
         self.assertFalse(self.output.cut())
+
+    def test_cut_beside_a_writer(self) -> None:
+        """However fast somebody prints meanwhile, the line that says so comes first."""
+        self.patch(output, "LONGEST", 2 * KEPT)
+        with self.output.path.open("ab") as file:
+            writer = subprocess.Popen(["cat", "/dev/zero"], stdout=file)
+        self.addCleanup(writer.wait)
+        self.addCleanup(writer.kill)
+        for _ in range(100):
+            while not self.output.cut():
+                self.assertIsNone(writer.poll())
+            self.assertEqual(self.output.read(0, len(MARK)), MARK)
 
     def test_cut_without_lines(self) -> None:
         """The end of a line that is longer than what is kept is kept, too."""
