@@ -111,11 +111,13 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     # not before the reactor is chosen: Klein imports it
+    from llmux.server.spool import find_place
     from llmux.service import build_app
     from llmux.serving import LLMuxService
 
     assert isinstance(reactor, ReactorBase)
     make_monotonic(reactor)
+    reactor.callWhenRunning(find_place)
     reactor.callWhenRunning(leave_out_all_there_is)
     config = options.configuration
     server_options: Mapping[str, Any] = options.parent or {}

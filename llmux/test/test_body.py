@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 from typing import Any, BinaryIO
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from llmux.clock import VirtualClock
 from llmux.proxy.body import AT_ONCE, SpooledBody
-from llmux.server.spool import IN_MEMORY, open_spool
+from llmux.server.spool import IN_MEMORY, find_place, open_spool
 from llmux.test.processes import until
 
 
@@ -129,6 +132,16 @@ class TurnTests(SynchronousTestCase):
 
 
 class SpoolTests(TestCase):
+    def test_place(self) -> None:
+        """The system's temporary directory is looked for once; where there is none, not in vain."""
+        self.patch(tempfile, "tempdir", None)
+        find_place()
+        self.assertIsNotNone(tempfile.tempdir)
+        tempfile.tempdir = None
+        with patch.object(tempfile, "_candidate_tempdir_list", list):
+            find_place()
+        self.assertIsNone(tempfile.tempdir)
+
     async def test_large_one_is_freed(self) -> None:
         """A large body leaves no descriptor behind, though another thread frees it."""
         for length in (IN_MEMORY + 1, None):
@@ -154,6 +167,31 @@ class SpoolTests(TestCase):
             while begun:
                 begun.pop().run()
             self.assertEqual(holders(file), 0)
+
+    def test_freed_in_pieces(self) -> None:
+        """No system call frees much of a large body: it would hold up others on the same core."""
+        sizes = [5 * IN_MEMORY + 1]
+        truncate, close = os.ftruncate, os.close
+
+        def shorten(descriptor: int, size: int) -> None:
+            truncate(descriptor, size)
+            sizes.append(size)
+
+        def end(descriptor: int) -> None:
+            sizes.append(0)
+            close(descriptor)
+
+        spool = open_spool(None, sizes[0])
+        spool.write(b"x" * sizes[0])
+        file = os.fstat(spool.fileno())
+        begun: list[Thread] = []
+        self.patch(Thread, "start", lambda thread: begun.append(thread))
+        spool.close()
+        with patch.object(os, "ftruncate", shorten), patch.object(os, "close", end):
+            begun.pop().run()
+        self.assertEqual(holders(file), 0)
+        freed = [more - less for more, less in pairwise(sizes)]
+        self.assertLessEqual(max(freed), IN_MEMORY)
 
     def test_small_one_needs_no_file(self) -> None:
         """A body that fits into memory is in no file; nor is one that never came."""

@@ -34,6 +34,7 @@ def _serve(words: list[str]) -> None:
     from llmux.clock import make_monotonic
     from llmux.garbage import leave_out_all_there_is
     from llmux.holder import IHolderLink
+    from llmux.server.spool import find_place
     from llmux.workers.board import Board
     from llmux.workers.links import IWorkerLine
     from llmux.workers.spawning import BOARD, LINE, Start
@@ -42,6 +43,7 @@ def _serve(words: list[str]) -> None:
 
     assert isinstance(reactor, ReactorBase)
     make_monotonic(reactor)
+    reactor.callWhenRunning(find_place)
     reactor.callWhenRunning(leave_out_all_there_is)
     start = Start.from_words(words)
     globalLogBeginner.beginLoggingTo([start.logs.observer()], redirectStandardIO=False)
