@@ -7,6 +7,13 @@ from typing import Any
 from twisted.web.http import HTTPChannel
 
 from llmux.engine.heads import END, WholeHead, read_whole
+from llmux.engine.holding import first_of
+
+_AT_ONCE = 32 * 1024
+"""
+Bytes that are looked at together where a head begins: more than a head may have.  What has come
+behind one is copied, and much of it would be for nothing.
+"""
 
 
 class LLHTTPChannel(HTTPChannel):
@@ -31,6 +38,8 @@ class LLHTTPChannel(HTTPChannel):
     def dataReceived(self, data: bytes) -> None:
         """See :meth:`IProtocol.dataReceived`."""
         while data and self.expects_head():
+            if len(data) > _AT_ONCE:
+                data = first_of(data, _AT_ONCE, self.transport)
             end = data.find(END) + len(END)
             head = read_whole(data[:end]) if end >= len(END) else None
             if head is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 
@@ -20,7 +21,7 @@ class HeldReader:
     def __init__(self, transport: Any, native: Any) -> None:
         self._transport = transport
         self._native = native
-        self._pending = b""
+        self._pending: deque[tuple[bytes, int]] = deque()  # and where in each the next piece begins
         self._ended = False
         self._scheduled = False
         self.connection_lost = transport.connection_lost
@@ -30,7 +31,7 @@ class HeldReader:
 
     def data_received(self, data: bytes) -> None:
         """Keep what comes; nothing more does until it has been handed on."""
-        self._pending += data
+        self._pending.append((data, 0))
         self._native.pause_reading()
         self.go_on()
 
@@ -40,16 +41,16 @@ class HeldReader:
         self.go_on()
         return True
 
-    def put_back(self, data: bytes) -> None:
-        """Keep what was handed on and is not wanted yet."""
-        self._pending = data + self._pending
+    def put_back(self, data: bytes, start: int) -> None:
+        """Keep what was handed on and is not wanted yet, from some byte on."""
+        self._pending.appendleft((data, start))
         self._native.pause_reading()
         self.go_on()
 
     def take(self) -> bytes:
         """Give what has not been handed on."""
-        pending, self._pending = self._pending, b""
-        return pending
+        pending, self._pending = self._pending, deque()
+        return b"".join(data[at:] for data, at in pending)
 
     def go_on(self) -> None:
         """Hand on the next piece, if it is wanted, in the next turn."""
@@ -63,8 +64,11 @@ class HeldReader:
         if not transport.is_reading:
             return
         if self._pending:
-            piece = self._pending[: transport.bufferSize]
-            self._pending = self._pending[len(piece) :]
+            data, at = self._pending.popleft()
+            piece = data[at : at + transport.bufferSize]
+            at += len(piece)
+            if at < len(data):
+                self._pending.appendleft((data, at))
             transport.data_received(piece)
             if not transport.is_reading:  # it has been paused, or has ended
                 return
@@ -92,5 +96,5 @@ def first_of(data: bytes, size: int, transport: Any) -> bytes:
     put_back = getattr(type(transport), "put_back", None)
     if put_back is None or len(data) <= size:
         return data
-    put_back(transport, data[size:])
+    put_back(transport, data, size)  # whole: a copy of a quarter of a megabyte takes its time
     return data[:size]

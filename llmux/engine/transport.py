@@ -94,12 +94,12 @@ class NativeTransport(NativeWriting):
         """Whether the protocol is to be given what comes."""
         return self._reading
 
-    def put_back(self, data: bytes) -> None:
-        """Bring again what was brought; see :func:`llmux.engine.holding.first_of`."""
+    def put_back(self, data: bytes, start: int) -> None:
+        """Bring again what was brought, from some byte on; see :mod:`llmux.engine.holding`."""
         if self._native is not None:  # else nobody wants it any more
             if self._held is None:
                 self._held = HeldReader(self, self._native)
-            self._held.put_back(data)
+            self._held.put_back(data, start)
 
     def release(self) -> None:
         """Take what comes at once again."""

@@ -68,9 +68,9 @@ class Patient(Line):
     left = b""
     bufferSize = 64 * 1024  # noqa: N815  # Twisted's name
 
-    def put_back(self, data: bytes) -> None:
+    def put_back(self, data: bytes, start: int) -> None:
         """See :func:`llmux.engine.holding.first_of`."""
-        self.left = data + self.left
+        self.left = data[start:] + self.left
 
 
 class Desk(Resource):
