@@ -310,6 +310,7 @@ static void bury(struct conn *conn) { dead[dead_count++] = conn; }
 
 int main(int count, char **words) {
     settle_in();
+    run_when_woken();
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), on = 1;
     struct sockaddr_in address = loopback(count > 1 ? atoi(words[1]) : 0);
     socklen_t size = sizeof address;

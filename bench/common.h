@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -51,6 +52,22 @@ static inline struct sockaddr_in loopback(int port) {
 static inline void without_delay(int fd) {
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+/*
+ * Have this process run as soon as it is woken, and not when the kernel's next tick ends another
+ * one's slice: a client or backend on another machine would not wait for that.  A short slice of its
+ * own does it; kernels before Linux 6.12 take no notice.
+ */
+static inline void run_when_woken(void) {
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } wanted = {.size = 48, .runtime = 100000};
+    syscall(SYS_sched_setattr, 0, &wanted, 0);
 }
 
 /* What each of the helpers begins with. */

@@ -52,15 +52,17 @@ static struct {
 
 static struct client *clients;
 static struct sockaddr_in address;
-static char *request;
-static size_t request_size;
+static char request[4096], image[256 * 1024], rest[512];
+static size_t request_size, image_size, rest_size;
 static int poller;
 static long sent, begun, finished, connected;
+static uint64_t since; /* when it began to count */
 static volatile sig_atomic_t ended, part_wanted;
 
 static void note_event(uint64_t sent_ns) {
     uint64_t now = now_ns();
     count.events++;
+    if (sent_ns < since) return; /* may have waited for this process, which was at its figures */
     note(&count.lag, now > sent_ns ? now - sent_ns : 0);
 }
 
@@ -69,25 +71,35 @@ static void write_request(const char *port, const char *path, const char *model)
         "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"What is this?\"},"
         "{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:image/png;base64,";
     static const char BASE64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    char after[512], small[512];
+    char after[sizeof rest], small[512];
     snprintf(after, sizeof after, "\"}}]}],\"model\":\"%s\"}", model);
     snprintf(small, sizeof small, "{\"model\":\"%s\",\"messages\":[{\"role\":\"user\",\"content\":"
              "\"Hello\"}]%s}", model, option.stream ? ",\"stream\":true" : "");
     size_t fixed = strlen(BEFORE) + strlen(after);
-    size_t image = (size_t)option.body > fixed ? (size_t)option.body - fixed : 0;
-    size_t body = option.body ? fixed + image : strlen(small);
-    if (!(request = malloc(body + 2048))) die("malloc");
-    char *at = request + sprintf(request,
+    if (option.body && (size_t)option.body > fixed) image_size = (size_t)option.body - fixed;
+    size_t body = option.body ? fixed + image_size : strlen(small);
+    request_size = (size_t)snprintf(request, sizeof request,
         "POST %.1024s HTTP/1.1\r\nHost: 127.0.0.1:%.5s\r\nContent-Type: application/json\r\n"
-        "Content-Length: %zu\r\n\r\n", path, port, body);
-    if (option.body) {
-        at = stpcpy(at, BEFORE);
-        for (size_t i = 0; i < image; i++) *at++ = BASE64[random_below(64)];
-        at = stpcpy(at, after);
-    } else {
-        at = stpcpy(at, small);
+        "Content-Length: %zu\r\n\r\n%s", path, port, body, option.body ? BEFORE : small);
+    if (!option.body) return;
+    for (size_t i = 0; i < sizeof image; i++) image[i] = BASE64[random_below(64)];
+    rest_size = strlen(strcpy(rest, after));
+}
+
+/*
+ * What is to be sent from some byte of the request on.  The image repeats itself: to free one of 50 MB
+ * at this process's end would hold up all others on the same core for milliseconds.
+ */
+static const char *piece(size_t from, size_t *size) {
+    if (from < request_size) return *size = request_size - from, request + from;
+    from -= request_size;
+    if (from < image_size) {
+        size_t at = from % sizeof image;
+        *size = image_size - from < sizeof image - at ? image_size - from : sizeof image - at;
+        return image + at;
     }
-    request_size = (size_t)(at - request);
+    from -= image_size;
+    return *size = rest_size - from, rest + from;
 }
 
 static void watch(struct client *client, uint32_t wanted) {
@@ -101,8 +113,10 @@ static void hang_up(struct client *client) {
 }
 
 static void go_on_sending(struct client *client) {
-    while (client->sent < request_size) {
-        ssize_t some = write(client->fd, request + client->sent, request_size - client->sent);
+    while (client->sent < request_size + image_size + rest_size) {
+        size_t size;
+        const char *next = piece(client->sent, &size);
+        ssize_t some = write(client->fd, next, size);
         if (some < 0 && errno == EAGAIN) return watch(client, EPOLLIN | EPOLLOUT);
         if (some < 0) break; /* what the other side has to say comes with the next read */
         client->sent += (size_t)some;
@@ -238,7 +252,7 @@ static void happened(struct client *client, uint32_t events) {
     if (client->fd >= 0 && events & (EPOLLIN | EPOLLHUP | EPOLLERR)) readable(client);
 }
 
-static void print_figures(const char *what, uint64_t since) {
+static void print_figures(const char *what) {
     const char *comma = "";
     printf("{\"said\": \"%s\", \"seconds\": %.6f, \"answers\": %llu, \"statuses\": {", what,
            (now_ns() - since) / 1e9, (unsigned long long)count.answers);
@@ -282,6 +296,7 @@ static void count_anew(void) {
     free(count.first_byte.values);
     free(count.lag.values);
     memset(&count, 0, sizeof count);
+    since = now_ns();
 }
 
 static void read_options(int count_, char **words) {
@@ -333,6 +348,7 @@ int main(int words_count, char **words) {
     signal(SIGUSR1, want_part);
     read_options(words_count, words);
     address = loopback(atoi(words[1]));
+    if (!option.body) run_when_woken();
     write_request(words[1], words[2], words[3]);
     if (!(clients = calloc((size_t)option.clients, sizeof *clients))) die("calloc");
     for (long i = 0; i < option.clients; i++) {
@@ -341,7 +357,7 @@ int main(int words_count, char **words) {
     }
     poller = epoll_create1(0);
     struct epoll_event events[512];
-    uint64_t started = now_ns(), since = started, until = NEVER;
+    uint64_t started = since = now_ns(), until = NEVER;
     uint64_t patience = started + (uint64_t)(option.patience + option.seconds) * SECOND;
     int said_sent = 0, said_begun = 0;
     while (!ended && finished < option.clients && now_ns() < until) {
@@ -352,9 +368,8 @@ int main(int words_count, char **words) {
         }
         if (part_wanted) {
             part_wanted = 0;
-            print_figures("part", since);
+            print_figures("part");
             count_anew();
-            since = now_ns();
         }
         struct timespec wait = look_at_clients(started);
         int ready = epoll_pwait2(poller, events, 512, &wait, NULL);
@@ -376,13 +391,12 @@ int main(int words_count, char **words) {
             said_begun = 1;
             if (option.seconds) {
                 count_anew();
-                since = now_ns();
                 until = since + (uint64_t)option.seconds * SECOND;
             }
             say("begun");
         }
     }
-    print_figures("done", since);
+    print_figures("done");
     usleep(50000); /* whoever reads this looks at the proxy before these connections end */
     return 0;
 }
