@@ -133,7 +133,7 @@ class TurnTests(SynchronousTestCase):
 
 class SpoolTests(TestCase):
     def test_place(self) -> None:
-        """The system's temporary directory is looked for once; where there is none, not in vain."""
+        """The system's temporary directory is looked for; nothing fails where there is none."""
         self.patch(tempfile, "tempdir", None)
         find_place()
         self.assertIsNotNone(tempfile.tempdir)

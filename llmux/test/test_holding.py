@@ -1,0 +1,22 @@
+"""Tests of :mod:`llmux.engine.holding` that need no connection."""
+
+from __future__ import annotations
+
+from unittest.mock import Mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from llmux.engine.holding import HeldReader
+
+
+class HeldReaderTests(SynchronousTestCase):
+    def test_take_the_rest(self) -> None:
+        """What is taken, as where a connection is lost, is what has not been handed on."""
+        transport = Mock(bufferSize=3, is_reading=True)
+        held = HeldReader(transport, Mock())
+        held.data_received(b"abcdefgh")
+        held.data_received(b"ij")
+        held._hand_on()
+        transport.data_received.assert_called_once_with(b"abc")
+        held.put_back(b"abc", 1)
+        self.assertEqual((held.take(), held.take()), (b"bcdefghij", b""))
