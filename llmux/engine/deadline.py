@@ -7,6 +7,10 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
+def nobody() -> None:
+    """Be called instead of somebody who is to be called no more."""
+
+
 class Deadline:
     """
     Calls somebody at a time that may be put off, brought forward or given up at any moment.
@@ -42,8 +46,14 @@ class Deadline:
             self._start(seconds)
 
     def stop(self) -> None:
-        """Leave nothing behind."""
+        """
+        Leave nothing behind, and call nobody any more.
+
+        Who would be called holds the deadline, most often: if each went on holding the other, both
+        would stay until Python's collector comes by.
+        """
         self._due = None
+        self._expired = nobody
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -25,9 +25,10 @@ from twisted.internet._signals import (
     _SIGCHLDWaker,
 )
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
-from twisted.internet.base import ReactorBase
+from twisted.internet.base import BaseConnector, ReactorBase
 from twisted.internet.error import UnsupportedAddressFamily
 from twisted.internet.main import installReactor
+from twisted.python.failure import Failure
 
 from llmux.engine.connections import Client, Server, UnixClient, UnixServer
 from llmux.engine.transport import NativeTransport
@@ -202,12 +203,21 @@ class _UnixPort(unix.Port):
     transport = UnixServer
 
 
-class _Connector(tcp.Connector):
+class _Letting(BaseConnector):
+    """Lets go of a connection that has ended, which holds it: so neither waits for a collector."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        super().connectionLost(reason)
+        if self.state == "disconnected":  # else it is connecting anew
+            self.transport = None
+
+
+class _Connector(_Letting, tcp.Connector):
     def _makeTransport(self) -> Client:
         return Client(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
-class _UnixConnector(unix.Connector):
+class _UnixConnector(_Letting, unix.Connector):
     def _makeTransport(self) -> UnixClient:  # type: ignore[override]  # Twisted says tcp.Client
         return UnixClient(self.address, self, self.reactor, self.checkPID)
 

@@ -104,7 +104,10 @@ class ClientResponse:
         self._deliver: Callable[..., None] | None = None
         self._framed = False
         self._kept = b""  # what came before anybody wanted it
-        self._reason: Failure | None = None  # why no more comes
+        self._over = False  # whether no more comes
+        # Why, until the body's protocol is told.  It may refer to this, so it is not held longer:
+        # both would stay until Python's collector comes by.
+        self._reason: Failure | None = None
 
     @property
     def headers(self) -> Headers:
@@ -129,6 +132,7 @@ class ClientResponse:
         self.wanted = True
         lost, self._reason = self._reason, None  # which may have been behind the end of it
         if lost is not None:
+            self._over = False
             self._ended = self._broken = _ignore
         elif self._transport.paused:
             self._transport.resumeProducing()  # at first: all of it may be here already
@@ -207,7 +211,7 @@ class ClientResponse:
             self._finish(Failure(ResponseFailed([reason], self)))
 
     def _end(self, rest: bytes) -> None:
-        if self._reason is None:
+        if not self._over:
             self._let_go(rest)
             self._finish(Failure(ResponseDone("all of it has come")))
 
@@ -220,15 +224,19 @@ class ClientResponse:
         self._ended(rest)
 
     def _break(self, wrong: str) -> None:
-        if self._reason is None:
+        if not self._over:
             self._broken()
             self._finish(Failure(ResponseFailed([Failure(BadResponse(wrong))], self)))
 
     def _finish(self, reason: Failure) -> None:
         """Tell the body's protocol that nothing more comes, as soon as there is one."""
-        self._reason = reason
+        if self._over:
+            return
+        self._over = True
         protocol = self._protocol
-        if protocol is not None:
+        if protocol is None:
+            self._reason = reason
+        else:
             self._transport.transport = self._protocol = None
             self._deliver = _ignore
             protocol.connectionLost(reason)

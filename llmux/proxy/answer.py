@@ -201,7 +201,7 @@ class _BodyRelay(Protocol):
 
     def _end(self, ending: Ending) -> None:
         self._watchdog.stop()
-        self._stall.end()
+        self._stall.stop()
         if not self.ended.called:
             self.ended.callback(ending)
 

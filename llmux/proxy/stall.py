@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from llmux.engine.deadline import nobody
 from llmux.server.request import RelayRequest
 from llmux.server.tcp import bytes_taken
 
@@ -50,10 +51,15 @@ class StalledClient:
         self._timer = self._clock.callLater(self._seconds, self._look)
 
     def end(self) -> None:
-        """Stop watching: it has taken everything, or the answer has ended."""
+        """Stop watching: it has taken everything."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def stop(self) -> None:
+        """Be done, and call nobody any more; see :meth:`Deadline.stop`."""
+        self.end()
+        self._stalled = nobody
 
     def _look(self) -> None:
         self._timer = None

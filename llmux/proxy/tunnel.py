@@ -149,7 +149,7 @@ class Tunnel:
             last_words = self._relay.clock.callLater(LAST_WORDS_SECS, backend.abortConnection)
         finally:
             watchdog.stop()
-            self._stall.end()
+            self._stall.stop()
         await connection.closing.wait()
         await self._relay.let_go(complete=ending is Ending.COMPLETE)
         if last_words is not None and last_words.active():

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from llmux.engine.deadline import nobody
+
 
 class Watchdog:
     """
@@ -50,7 +52,10 @@ class Watchdog:
         if self._timer is None and self._seconds is not None:
             self._timer = self._clock.callLater(self._seconds, self._look)
 
-    stop = pause
+    def stop(self) -> None:
+        """Call nobody any more; see :meth:`Deadline.stop`."""
+        self.pause()
+        self._expired = nobody
 
     def _look(self) -> None:
         self._timer = None
