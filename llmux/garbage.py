@@ -1,16 +1,22 @@
-"""What Python's garbage collector need not look at: for programs, not for the library."""
+"""How seldom Python's garbage collector comes by: for programs, not for the library."""
 
 from __future__ import annotations
 
 import gc
 
+_MIDDLE_ONES = 100  # collections of the middle generation, at least, from one of all to the next
 
-def leave_out_all_there_is() -> None:
+
+def keep_collector_away() -> None:
     """
-    Have the collector never again go through what the program consists of.
+    Have the collector go through as little as may be, and through everything but seldom.
 
-    That is some eighty thousand objects, which stay until its end.  To go through them takes some
-    26 ms, in which nobody is served, and comes about again and again under load.
+    Nobody is served meanwhile.  What the program consists of, some eighty thousand objects, is left
+    out for good: that is 26 ms.  The rest grows with the clients: beside 1,000 streams it takes 40
+    to 180 ms, and would be gone through every few seconds when there is much to do.  Little depends
+    on it: what serves a request is given back when the last reference to it goes.
     """
     gc.collect()
     gc.freeze()
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, _MIDDLE_ONES)

@@ -21,7 +21,7 @@ from llmux.clock import make_monotonic
 from llmux.config import Config
 from llmux.engine.choice import REACTOR, STOCK, UnknownChoice
 from llmux.errors import CannotListen, ConfigError
-from llmux.garbage import leave_out_all_there_is
+from llmux.garbage import keep_collector_away
 from llmux.listening import open_doors
 from llmux.signals import SignalService, fail_at_exit
 from llmux.systemd import Notifier, initial_environment, take_sockets
@@ -118,7 +118,7 @@ def makeService(options: Options) -> IService:
     assert isinstance(reactor, ReactorBase)
     make_monotonic(reactor)
     reactor.callWhenRunning(find_place)
-    reactor.callWhenRunning(leave_out_all_there_is)
+    reactor.callWhenRunning(keep_collector_away)
     config = options.configuration
     server_options: Mapping[str, Any] = options.parent or {}
     notifier = Notifier.from_environment(reactor, os.environ)

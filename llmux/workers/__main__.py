@@ -32,7 +32,7 @@ def _serve(words: list[str]) -> None:
     from twisted.logger import globalLogBeginner
 
     from llmux.clock import make_monotonic
-    from llmux.garbage import leave_out_all_there_is
+    from llmux.garbage import keep_collector_away
     from llmux.holder import IHolderLink
     from llmux.server.spool import find_place
     from llmux.workers.board import Board
@@ -44,7 +44,7 @@ def _serve(words: list[str]) -> None:
     assert isinstance(reactor, ReactorBase)
     make_monotonic(reactor)
     reactor.callWhenRunning(find_place)
-    reactor.callWhenRunning(leave_out_all_there_is)
+    reactor.callWhenRunning(keep_collector_away)
     start = Start.from_words(words)
     globalLogBeginner.beginLoggingTo([start.logs.observer()], redirectStandardIO=False)
 
