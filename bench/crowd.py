@@ -9,6 +9,7 @@ from bench.helpers import Load, run_load
 from bench.proxy import SMALL_ANSWER, Proxy
 
 _PACE = 200  # milliseconds from event to event
+_BEHIND = 0.05  # seconds in which events come that a huge body has held up
 
 
 def _figures(scale: Scale) -> list[Figure]:
@@ -47,6 +48,7 @@ def _measure(bench: Bench, contender: str, proxy: Proxy) -> Samples:
         with Load(directory, proxy, "/sink", requests=1, body=scale.upload) as huge:
             huge.leave_a_core()
             upload = huge.outcome()
+            time.sleep(_BEHIND)
         beside = crowd.stop()
     bench.note_missing(f"crowd, {contender}", alone, scale.crowd * scale.seconds * 1000 // _PACE)
     for outcome in (alone, paced, upload, beside):
