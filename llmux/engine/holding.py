@@ -59,19 +59,19 @@ class HeldReader:
             self._transport.reactor.loop.call_soon(self._hand_on)
 
     def _hand_on(self) -> None:
-        self._scheduled = False
         transport = self._transport
-        if not transport.is_reading:
-            return
-        if self._pending:
+        if self._pending and transport.is_reading:
             data, at = self._pending.popleft()
             piece = data[at : at + transport.bufferSize]
             at += len(piece)
             if at < len(data):
                 self._pending.appendleft((data, at))
             transport.data_received(piece)
-            if not transport.is_reading:  # it has been paused, or has ended
-                return
+        # Not before: what is asked for meanwhile is seen to here, and a second call would come when
+        # another reader may stand there already.
+        self._scheduled = False
+        if not transport.is_reading:  # it has been paused, or has ended
+            return
         if self._pending:
             self.go_on()
         elif self._ended:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from unittest.mock import Mock
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -20,3 +21,15 @@ class HeldReaderTests(SynchronousTestCase):
         transport.data_received.assert_called_once_with(b"abc")
         held.put_back(b"abc", 1)
         self.assertEqual((held.take(), held.take()), (b"bcdefghij", b""))
+
+    def test_ask_meanwhile(self) -> None:
+        """Who asks for more while a piece is handed on is not released twice."""
+        soon: list[Callable[[], None]] = []
+        transport = Mock(bufferSize=3, is_reading=True, is_slow=False)
+        transport.reactor.loop.call_soon = soon.append
+        held = HeldReader(transport, Mock())
+        transport.data_received = lambda data: held.go_on()
+        held.data_received(b"abc")
+        while soon:
+            soon.pop(0)()
+        transport.release.assert_called_once_with()
