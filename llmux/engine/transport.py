@@ -183,8 +183,10 @@ class NativeTransport(NativeWriting):
         A server that refuses a request while it is being sent does so; Twisted's own reactors read
         before they write, and uvloop does not.
         """
-        rest = b"" if self._held is None else self._held.take()
+        rest = b""
         while self._native is not None and self._reading:
+            if self._held is not None:  # what is put back comes before the rest
+                rest = self._held.take() + rest
             with suppress(OSError):  # there is nothing, or no end in order behind it
                 rest = rest or self.socket.recv(self._buffer_size, MSG_DONTWAIT)
             if not rest:

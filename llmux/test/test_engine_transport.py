@@ -675,6 +675,19 @@ class TransportTests(ReactorBuilder, SynchronousTestCase):
         self.assertEqual(self.hear_out(client), b"that is too much")
         self.assertEqual(len(client.pieces[0]), 3)
 
+    def test_answered_too_early_for_who_puts_back(self) -> None:
+        """The same for one that puts some of it back: that comes again before the rest."""
+
+        class Picky(Collector):
+            def begin(self) -> None:
+                self.transport.bufferSize = 5
+
+            def dataReceived(self, data: bytes) -> None:
+                super().dataReceived(first_of(data, 2, self.transport))
+
+        client = Picky()
+        self.assertEqual(self.hear_out(client), b"that is too much")
+
     def test_answered_too_early_for_nobody(self) -> None:
         """A protocol that has had enough of it is given no more."""
 
