@@ -173,8 +173,8 @@ class NativeTransport(NativeWriting):
         self.reactor._disconnectSelectable(self, why, reading)
 
     def _read_on(self) -> None:
-        if self._reading and self._native is not None and self._held is None:
-            self._native.resume_reading()
+        if self._reading:
+            self.startReading()
 
     def _read_rest(self) -> None:
         """

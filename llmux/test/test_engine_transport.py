@@ -338,6 +338,31 @@ class TransportTests(ReactorBuilder, SynchronousTestCase):
             raise SkipTest("the kernel keeps too little for a connection (net.core.rmem_max)")
         self.assertLess(max(server.taken.values()), 4 * LARGE)
 
+    def test_pieces_after_a_lot(self) -> None:
+        """Who wants little from now on because of a lot that has come is given what follows."""
+
+        class Receiver(Collector):
+            def begin(self) -> None:
+                self.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * _MANY)
+                self.transport.pauseProducing()
+                self.transport.reactor.callLater(0.05, self.transport.resumeProducing)
+                self.transport.reactor.callLater(5, self.transport.abortConnection)
+
+            def dataReceived(self, data: bytes) -> None:
+                super().dataReceived(data)
+                self.transport.bufferSize = 10_000
+
+        class Sender(Collector):
+            def begin(self) -> None:
+                self.transport.write(bytes(_MANY))
+                self.transport.loseConnection()
+
+        server = Receiver()
+        self.run_with(server, Sender())
+        if len(server.pieces[0]) < LARGE:
+            raise SkipTest("the kernel keeps too little for a connection (net.core.rmem_max)")
+        self.assertEqual(sum(map(len, server.pieces)), _MANY)
+
     def test_back_pressure(self) -> None:
         """A producer is paused while the other side takes nothing, and goes on when it does."""
 
