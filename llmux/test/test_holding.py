@@ -33,3 +33,19 @@ class HeldReaderTests(SynchronousTestCase):
         while soon:
             soon.pop(0)()
         transport.release.assert_called_once_with()
+
+    def test_back_pressure(self) -> None:
+        """Nothing more is read until all that has come has been handed on."""
+        soon: list[Callable[[], None]] = []
+        native = Mock()
+        transport = Mock(bufferSize=3, is_reading=True, is_slow=True)
+        transport.reactor.loop.call_soon = soon.append
+        held = HeldReader(transport, native)
+        for bring in (held.data_received, lambda data: held.put_back(data, 0)):
+            native.reset_mock()
+            bring(b"abcdefg")
+            native.pause_reading.assert_called_once_with()
+            for _ in range(3):
+                native.resume_reading.assert_not_called()
+                soon.pop(0)()
+            native.resume_reading.assert_called_once_with()
