@@ -11,8 +11,9 @@ from llmux.engine.holding import first_of
 
 _AT_ONCE = 32 * 1024
 """
-Bytes that are looked at together where a head begins: more than a head may have.  What has come
-behind one is copied, and much of it would be for nothing.
+Bytes that are looked at together where heads are read: more than most heads have, and than
+twisted.web takes.  What has come behind one is copied, and behind each line of one that is read
+line by line.
 """
 
 
@@ -37,9 +38,9 @@ class LLHTTPChannel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """See :meth:`IProtocol.dataReceived`."""
+        if self.line_mode and len(data) > _AT_ONCE:
+            data = first_of(data, _AT_ONCE, self.transport)
         while data and self.expects_head():
-            if len(data) > _AT_ONCE:
-                data = first_of(data, _AT_ONCE, self.transport)
             end = data.find(END) + len(END)
             head = read_whole(data[:end]) if end >= len(END) else None
             if head is None:

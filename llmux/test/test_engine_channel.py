@@ -130,6 +130,29 @@ class SameTests(SynchronousTestCase):
         said = tell(LLHTTPChannel, [b"GET /a HTTP/1.1\r\n\r\n" * 3000])[0]
         self.assertEqual(said.count(b"HTTP/1.1 200 OK\r\n"), 3000)
 
+    def test_many(self) -> None:
+        """What comes at once is looked at in several turns, wherever heads are cut by that."""
+
+        class Patient(StringTransport):
+            left = b""
+
+            def put_back(self, data: bytes, start: int) -> None:
+                self.left = data[start:] + self.left
+
+        transport, turns = Patient(), 0
+        site = Site(Echo(), reactor=VirtualClock())
+        protocol: Any = LLHTTPChannel
+        site.protocol = protocol  # type: ignore[method-assign]  # as above
+        channel: Any = site.buildProtocol(None)
+        channel.makeConnection(transport)
+        transport.left = b"GET /a HTTP/1.1\r\n\r\n" * 6000
+        while transport.left:
+            piece, transport.left = transport.left, b""
+            channel.dataReceived(piece)
+            turns += 1
+        self.assertEqual(transport.value().count(b"HTTP/1.1 200 OK\r\n"), 6000)
+        self.assertGreaterEqual(turns, 4)
+
 
 class HeadTests(SynchronousTestCase):
     def test_usual(self) -> None:
