@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from twisted.protocols.basic import LineReceiver
 
-from llmux.server.channel import RelayChannel
+from llmux.engine.holding import first_of
+from llmux.server.channel import SLICE, RelayChannel
 from llmux.server.head_reader import MAX_HEAD
 from llmux.server.refusals import Refused
 
@@ -29,6 +30,8 @@ class StrictChannel(RelayChannel):
         if self._tunnel is not None:
             self._tunnel(data)
             return
+        if self.line_mode:  # behind each line what is left is copied
+            data = first_of(data, SLICE, self.transport)
         if self._request is not None:
             self.resetTimeout()  # a body makes progress
         elif self._in_head and not self._busyReceiving:

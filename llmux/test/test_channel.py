@@ -435,6 +435,19 @@ class PieceTests(SynchronousTestCase):
             self.assertEqual([len(each.body) for each in connection.heard()], [len(body) + 8, 7])
             self.assertLessEqual(max(sizes), SLICE)
 
+    def test_many_at_once(self) -> None:
+        """What comes at once is looked at in several turns, wherever heads are cut by that."""
+        line, turns = Patient(), 0
+        connection = Connection(self.http, line=line)
+        count = 8 * SLICE // len(GET)
+        line.left = GET * count
+        while line.left:
+            piece, line.left = line.left, b""
+            connection.say(piece)
+            turns += 1
+        self.assertEqual(len(connection.heard()), count)
+        self.assertGreaterEqual(turns, 4)
+
     def test_trickling_line(self) -> None:
         """A long line that comes a byte at a time is gone through when its end may have come."""
         looked: list[int] = []
