@@ -21,7 +21,7 @@ test: lint types unit e2e docs
 unit: $(VENV)/developing
 	$(BIN)/python -m twisted.trial --temp-directory=_trial_temp_unit -j2 llmux
 	$(BIN)/python -m twisted.trial --temp-directory=_trial_temp_unit --reactor=uvloop \
-		$$(grep -lE '(import|,) TestCase' llmux/test/test_*.py)
+		$$(grep -lE '(import|,) (TestCase|ProcessTests)' llmux/test/test_*.py)
 
 e2e: $(VENV)/developing
 	PATH="$(BIN):$$PATH" $(BIN)/python -m pytest -n 3 --dist worksteal e2e
