@@ -28,6 +28,7 @@ from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.base import BaseConnector, ReactorBase
 from twisted.internet.error import UnsupportedAddressFamily
 from twisted.internet.main import installReactor
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from llmux.engine.connections import Client, Server, UnixClient, UnixServer
@@ -49,6 +50,7 @@ class UvloopReactor(AsyncioSelectorReactor):
     """
 
     unix_server = UnixServer
+    _log = Logger()
     _scheduledAt: float | None  # type: ignore[assignment]  # Twisted says None
     _timerHandle: asyncio.TimerHandle | None  # type: ignore[assignment]  # Twisted says None
 
@@ -131,7 +133,10 @@ class UvloopReactor(AsyncioSelectorReactor):
     def _flush(self) -> None:
         transports, self._unflushed = self._unflushed, []
         for transport in transports:
-            transport.flush()
+            try:
+                transport.flush()
+            except Exception:  # nobody else would flush those behind it
+                self._log.failure("a protocol failed at the end of its connection")
 
     def removeAll(self) -> list[Any]:
         """See :meth:`IReactorFDSet.removeAll`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
@@ -511,6 +511,52 @@ class TransportTests(ReactorBuilder, SynchronousTestCase):
         self.runReactor(reactor)
         self.assertEqual({b"".join(each.pieces) for each in asking}, {b"ba"})
         self.assertEqual((len(left), left[:48], left[48:]), (50, [0] * 48, [2, 2]))
+
+    def test_one_of_many_fails(self) -> None:
+        """A protocol that fails at its connection's end does not keep back what others write."""
+
+        class Writing(Collector):
+            def begin(self) -> None:
+                writing.append(self)
+                if len(writing) == 2:  # uvloop's transports are there a little later
+                    self.transport.reactor.callLater(0.01, self.go_on)
+
+            def go_on(self) -> None:
+                writing[0].transport._hand_over = fail
+                for each in writing:
+                    write_soon(each.transport, b"x")
+
+            def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # as above
+                super().connectionLost(reason)
+                if self is writing[0]:
+                    fail()
+
+        class Reading(Collector):
+            def dataReceived(self, data: bytes) -> None:
+                super().dataReceived(data)
+                reactor.stop()
+
+        def fail() -> NoReturn:
+            raise RuntimeError("planted")
+
+        def make() -> Reading:
+            reading.append(Reading())
+            return reading[-1]
+
+        writing: list[Writing] = []
+        reading: list[Reading] = []
+        reactor = self.buildReactor()
+        listening = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+
+        def connect(port: Any) -> None:
+            endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+            for _ in range(2):
+                connectProtocol(endpoint, Writing())
+
+        listening.listen(Factory.forProtocol(make)).addCallback(connect)
+        self.runReactor(reactor, timeout=5)
+        self.assertEqual(sorted(b"".join(each.pieces) for each in reading), [b"", b"x"])
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
 
     def test_aborted(self) -> None:
         """What was written for later goes out no more when all is broken off; nor what is then."""
