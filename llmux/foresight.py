@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 from twisted.internet.interfaces import IDelayedCall
 
+from llmux.budget import Budget
+from llmux.config import ModelConfig
 from llmux.hookruns import HookRuns
 from llmux.hooks.contract import Hook, HookCall
 from llmux.lifecycle import Model
@@ -22,6 +24,7 @@ from llmux.switching import Switch
 
 _NOT_BEGUN = (State.ASLEEP, State.STOPPED, State.UNKNOWN)
 _Key = tuple[str, Hook]
+_Told = tuple[HookCall, ModelConfig, Budget]  # on which all depends that a hook is and is told
 
 MOMENT = 0.01
 """Seconds that something must have been expected: what is over sooner needs nothing ready."""
@@ -41,7 +44,7 @@ class Foresight:
     _outlook: Outlook
     _hooks: HookRuns
     _coming: Sequence[Switch] = ()
-    _ready: dict[_Key, HookCall] = attrs.Factory(dict)
+    _ready: dict[_Key, _Told] = attrs.Factory(dict)
     _timer: IDelayedCall | None = None
     _foreseen: Switch | None = None
     _seen: object = None  # what was so when that was foreseen
@@ -58,10 +61,10 @@ class Foresight:
         foreseen = None if switches else self._foresee(named)
         self._coming = tuple(switches) if foreseen is None else (foreseen,)
         calls = self._calls()
-        for key in self._ready.keys() - calls.keys():
-            del self._ready[key]
-            self._hooks.forgo(key[0])
-        lacking = any(self._ready.get(key) != call for key, call in calls.items())
+        for model in {model for model, _ in self._ready.keys() - calls.keys()}:
+            self._hooks.forgo(model)
+            self._ready = {key: told for key, told in self._ready.items() if key[0] != model}
+        lacking = any(self._ready.get(key) != told for key, told in calls.items())
         if lacking and self._timer is None:
             # Not in the midst of a switch: it would wait for what is for the next one.
             self._timer = self._hooks.clock.callLater(MOMENT, self._get_ready)
@@ -75,27 +78,31 @@ class Foresight:
 
     def _get_ready(self) -> None:
         self._timer = None
-        for key, call in self._calls().items():
-            if self._ready.get(key) != call:
-                self._hooks.expect(call)
-                self._ready[key] = call
+        for key, told in self._calls().items():
+            if self._ready.get(key) != told:
+                self._hooks.expect(told[0])
+                self._ready[key] = told
 
-    def _calls(self) -> dict[_Key, HookCall]:
+    def _calls(self) -> dict[_Key, _Told]:
         """Say what will run, and has not begun yet."""
-        calls = [call for switch in self._coming for call in self._calls_of(switch)]
-        return {(call.model, call.hook): call for call in calls}
+        calls = [told for switch in self._coming for told in self._calls_of(switch)]
+        return {(told[0].model, told[0].hook): told for told in calls}
 
-    def _calls_of(self, switch: Switch) -> Iterator[HookCall]:
+    def _calls_of(self, switch: Switch) -> Iterator[_Told]:
+        hooks, occasion, budget = self._hooks, switch.occasion, self._outlook.budget
         if not switch.committed:
             for victim in switch.victims:
-                yield self._hooks.call(victim, Hook.SLEEP, switch.occasion)
-        if switch.target is not None and switch.target.state in _NOT_BEGUN:
-            yield self._hooks.call(switch.target, Hook.WAKE, switch.occasion, switch.placement)
+                yield hooks.call(victim, Hook.SLEEP, occasion), victim.config, budget
+        target = switch.target
+        if target is not None and target.state in _NOT_BEGUN:
+            wake = hooks.call(target, Hook.WAKE, occasion, switch.placement)
+            yield wake, target.config, budget
 
     def _foresee(self, named: str | None) -> Switch | None:
         """Say which switch there will be when a policy goes where it says that it will."""
         model = self._models.get(named or "")
-        seen = named, self._outlook.situation()
+        configs = [each.config for each in self._models.values()]
+        seen = named, self._outlook.situation(), configs
         if seen != self._seen:
             now = self._hooks.clock.seconds()
             plan = None if model is None else self._outlook.plan(model, now)

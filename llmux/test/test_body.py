@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 from typing import Any, BinaryIO
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -192,6 +192,16 @@ class SpoolTests(TestCase):
         self.assertEqual(holders(file), 0)
         freed = [more - less for more, less in pairwise(sizes)]
         self.assertLessEqual(max(freed), IN_MEMORY)
+
+    def test_not_freed_in_pieces(self) -> None:
+        """Where a file cannot be shortened it is freed all at once."""
+        spool = open_spool(None, IN_MEMORY + 1)
+        spool.write(b"x" * 3 * IN_MEMORY)
+        file = os.fstat(spool.fileno())
+        self.patch(Thread, "start", Thread.run)
+        self.patch(os, "ftruncate", Mock(side_effect=OSError))
+        spool.close()
+        self.assertEqual(holders(file), 0)
 
     def test_small_one_needs_no_file(self) -> None:
         """A body that fits into memory is in no file; nor is one that never came."""

@@ -13,6 +13,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
+from llmux.budget import Budget
 from llmux.clock import VirtualClock
 from llmux.config import ModelConfig
 from llmux.foresight import MOMENT
@@ -269,6 +270,21 @@ class SwitchTests(SynchronousTestCase):
         self.assertEqual(
             (bench.states(), self.expected(bench)), ({"a": "awake", "b": "asleep"}, [])
         )
+
+    def test_other_configuration(self) -> None:
+        """What another configuration has dismissed is expected anew."""
+        configs = {name: model_config(name, needs=({"gpu": 10.0},)) for name in ("a", "b")}
+        scripts = {name: attrs.evolve(each, wake="x") for name, each in configs.items()}
+        more = Budget.of({"gpu": 10.0, "ram": 10.0})
+        for changed, budget in ((scripts, None), (configs, more)):
+            bench = Bench(list(configs.values()), resources={"gpu": 10.0})
+            running = bench.wake("a")
+            bench.request("b")
+            self.assertEqual(self.expected(bench), BOTH)
+            bench.hooks.expected.clear()  # as who runs them does
+            bench.switcher.reconfigure(changed, budget)
+            self.assertEqual(self.expected(bench), BOTH)
+            running.finish()
 
     def test_sleep_in_vain(self) -> None:
         """A wake that does not come, because nobody would go, is expected no more."""
