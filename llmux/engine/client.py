@@ -170,8 +170,9 @@ class ClientConnection(Protocol):
             if phase is _Phase.IDLE:
                 self._closed_idle(self)
             elif phase is _Phase.TUNNEL:
-                if self._tunnel is not None:
-                    self._tunnel[1](reason)
+                tunnel, self._tunnel = self._tunnel, None
+                if tunnel is not None:
+                    tunnel[1](reason)
             elif self._response is not None:
                 response, self._response = self._response, None
                 response.lost(reason, self.was_reset)

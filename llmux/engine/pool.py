@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
@@ -79,8 +79,9 @@ class ConnectionPool:
             return connection.send(request, handing_over)
 
         def send_anew(failure: Failure) -> Deferred[IClientResponse]:
-            failure.trap(RequestNotSent)  # nothing of it has been handed to the transport
-            return self.connect().addCallback(send)
+            if failure.check(RequestNotSent) is None:  # trap() would raise it, with this frame
+                return fail(failure)
+            return self.connect().addCallback(send)  # nothing of it was handed to the transport
 
         return self.connect().addCallback(send).addErrback(send_anew)
 

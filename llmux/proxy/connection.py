@@ -87,7 +87,7 @@ class BackendConnection(HTTP11ClientProtocol):
         free: Callable[[IClientConnection], None],
         closed_idle: Callable[[IClientConnection], None],
     ) -> None:
-        super().__init__(self._quiescent)
+        super().__init__(BackendConnection._quiescent)  # which Twisted gives the connection
         self._free = free
         self._closed_idle = closed_idle
         self._upgraded: Deferred[Switched | IClientResponse] | None = None
@@ -201,8 +201,9 @@ class BackendConnection(HTTP11ClientProtocol):
             self._lost_while_sending(reason)
         else:
             super().connectionLost(reason)
-        if self._tunnel is not None:
-            self._tunnel[1](reason)
+        tunnel, self._tunnel = self._tunnel, None
+        if tunnel is not None:
+            tunnel[1](reason)
         elif state == "QUIESCENT":
             self._closed_idle(self)
 
@@ -263,7 +264,7 @@ class BackendConnection(HTTP11ClientProtocol):
         self._surplus = bool(rest)
         super()._finishResponse(rest)
 
-    def _quiescent(self, connection: HTTP11ClientProtocol) -> None:
+    def _quiescent(self) -> None:
         """Be used again, if nothing speaks against it (RFC 9112, 9.3)."""
         if self._is_reusable():
             self._free(self)

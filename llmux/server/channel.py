@@ -229,6 +229,7 @@ class RelayChannel(HTTPChannel):
         self._stop_looking()
         abandoned = self._request
         super().connectionLost(reason)
+        self._transferDecoder = None  # which holds this, and is held
         self._deadline.stop()
         self.site.connection_lost(self, abandoned)
 

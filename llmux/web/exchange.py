@@ -87,6 +87,7 @@ class Exchange:
         try:
             body = await self._answer()
         except RequestError as error:
+            error.__traceback__ = None  # its frames hold what holds the error
             body = await self._tell(error)
         except CancelledError:  # the client has left
             if self._status is None:
