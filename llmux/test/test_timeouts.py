@@ -206,6 +206,12 @@ class StallRuleTests(SynchronousTestCase):
         self.stall.end()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_stopped(self) -> None:
+        """Stopped, it leaves no timer behind."""
+        self.stall.begin()
+        self.stall.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_answer_has_ended(self) -> None:
         """A client that takes nothing is not watched when its answer has timed out already."""
         relay = SimpleNamespace(
