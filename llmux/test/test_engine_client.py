@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 from hypothesis import given
@@ -608,6 +610,17 @@ class StrictTests(ConnectionCase):
         self.connection.tunnel(received.append, lambda reason: None)
         self.connection.dataReceived(b" and on")
         self.assertEqual(received, [b"early and late", b" and on"])
+
+    def test_nothing_is_left(self) -> None:
+        """An answer is given back at once, also if its connection ended before it was wanted."""
+        self.addCleanup(gc.enable)
+        gc.disable()
+        response = self.answer(OK + b"Content-Length: 5\r\n\r\nhello")
+        self.lose(ConnectionLost())
+        self.body(response)
+        left = weakref.ref(response)
+        del response
+        self.assertIsNone(left())
 
     def test_from_within(self) -> None:
         """The next request can be sent while one hears of its answer's end."""
