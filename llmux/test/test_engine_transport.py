@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPullProducer, IPushProducer
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import ClientFactory, Factory, Protocol
 from twisted.internet.test.reactormixins import ReactorBuilder
 from twisted.internet.testing import StringTransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
@@ -146,6 +147,38 @@ class HalfClosing(Collector):
 
     def writeConnectionLost(self) -> None:  # noqa: N802  # Twisted's name
         """See :meth:`IHalfCloseableProtocol.writeConnectionLost`."""
+
+
+class Again(ClientFactory):
+    """
+    Connects anew when its connection has ended, once.
+
+    :param reactor: is stopped when the second one has ended.
+    :ivar connected: called soon after each has come about.
+    :ivar lost: how many have ended.
+    """
+
+    noisy = False
+    connected: Callable[[], object]
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self.lost = 0
+
+    def buildProtocol(self, addr: object) -> Protocol:
+        """See :meth:`IProtocolFactory.buildProtocol`."""
+        self._reactor.callLater(0, self.connected)
+        return Protocol()
+
+    def clientConnectionLost(  # noqa: N802  # Twisted's name
+        self, connector: Any, reason: Failure
+    ) -> None:
+        """See :class:`ClientFactory`."""
+        self.lost += 1
+        if self.lost == 1:
+            connector.connect()
+        else:
+            self._reactor.callLater(0, self._reactor.stop)
 
 
 class TransportTests(ReactorBuilder, SynchronousTestCase):
@@ -795,3 +828,19 @@ class TransportTests(ReactorBuilder, SynchronousTestCase):
         self.runReactor(reactor)
         self.assertEqual(len(due), 3)
         self.assertLess(len(woken), 20)
+
+    def test_connecting_anew(self) -> None:
+        """A connector holds the connection that it has, and none when that has ended for good."""
+        for unix in (False, True):
+            reactor = self.buildReactor()
+            again = Again(reactor)
+            if unix:
+                path = self.mktemp()
+                reactor.listenUNIX(path, Factory.forProtocol(Protocol))
+                connector = reactor.connectUNIX(path, again)
+            else:
+                port = reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")
+                connector = reactor.connectTCP("127.0.0.1", port.getHost().port, again)
+            again.connected = connector.disconnect
+            self.runReactor(reactor)
+            self.assertEqual((again.lost, connector.transport), (2, None))
