@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from llmux.engine.choice import HTTP, STOCK
 from llmux.garbage import keep_collector_away
@@ -51,6 +52,8 @@ class GarbageTests(SynchronousTestCase):
         while len(kept) < 300_000:
             kept.append([])
         self.assertEqual(full, [])
+        if sys.version_info[:2] == (3, 14):
+            raise SkipTest("its collector may be incremental, which never goes through everything")
         while len(kept) < 4_000_000 and not full:
             kept.append([])
         self.assertNotEqual(full, [])
